@@ -16,7 +16,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field, fields
+import math
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from triptych.errors import DataError
@@ -82,7 +83,7 @@ class Group:
             row["answer"] = self.answer
         for name in ("completions", "pairs"):
             if items := getattr(self, name):
-                row[name] = [_without_none(asdict(item)) for item in items]
+                row[name] = [_set_fields(item) for item in items]
         if self.meta:
             row["meta"] = self.meta
         return row
@@ -111,6 +112,8 @@ class Group:
 
     def check(self) -> None:
         """Raise `DataError` where the group contradicts itself."""
+        if not self.id:
+            raise DataError("The `id` is empty.", remedy="Give every row a key of its own.", kind="empty_id")
         for name in ("image", "video"):
             parts = sum(part["type"] == name for message in self.prompt for part in message["content"])
             media = len(getattr(self, name + "s"))
@@ -137,7 +140,9 @@ class Group:
                     kind="pair_identical",
                     row=self.id,
                 )
+            _check_finite("margin", pair.margin, self.id)
         for completion in self.completions:
+            _check_finite("reward", completion.reward, self.id)
             if completion.parent is not None and not 0 <= completion.parent < len(self.completions):
                 raise DataError(
                     f"A completion has the parent {completion.parent}, but there are {len(self.completions)}.",
@@ -173,8 +178,18 @@ def _digest(value: Any) -> str:
     raise TypeError(f"cannot fingerprint a {type(value).__name__}")
 
 
-def _without_none(item: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in item.items() if value is not None}
+def _check_finite(name: str, value: float | None, row_id: str) -> None:
+    if value is not None and not math.isfinite(value):
+        raise DataError(
+            f"A {name} is {value}.",
+            remedy="Leave it out where it is not known.",
+            kind="non_finite_number",
+            row=row_id,
+        )
+
+
+def _set_fields(item: Completion | Pair) -> dict[str, Any]:
+    return {name: value for name in _FIELD_TYPES[type(item)] if (value := getattr(item, name)) is not None}
 
 
 def _encode_media(item: Media) -> str | dict[str, str]:
@@ -210,8 +225,8 @@ def _check_fields(item: Any, cls: type, what: str, row_id: Any = None) -> None:
             kind="wrong_type",
             row=row_id,
         )
-    known = {f.name for f in fields(cls)}
-    if unknown := sorted(set(item) - known):
+    known = _KNOWN_FIELDS[cls]
+    if unknown := sorted(item.keys() - known):
         raise DataError(
             f"The {what} has unknown field(s) {', '.join(unknown)}.",
             remedy=f"Known fields are {', '.join(sorted(known))}; anything else belongs in `meta`.",
@@ -221,6 +236,24 @@ def _check_fields(item: Any, cls: type, what: str, row_id: Any = None) -> None:
 
 
 _REQUIRED = object()
+_KNOWN_FIELDS = {cls: frozenset(f.name for f in fields(cls)) for cls in (Completion, Pair, Group)}
+_REQUIRED_FIELDS = {Completion: {"text"}, Pair: {"chosen", "rejected"}}
+_FIELD_TYPES = {
+    Completion: {
+        "text": str,
+        "source": str,
+        "model": str,
+        "seed": int,
+        "parent": int,
+        "cut": int,
+        "correct": bool,
+        "verdict": str,
+        "reward": float,
+        "num_tokens": int,
+        "truncated": bool,
+    },
+    Pair: {"chosen": int, "rejected": int, "source": str, "margin": float, "judge": dict},
+}
 
 
 def _typed(row: dict[str, Any], name: str, kind: type, default: Any = _REQUIRED) -> Any:
@@ -247,16 +280,37 @@ def _typed(row: dict[str, Any], name: str, kind: type, default: Any = _REQUIRED)
 def _record(cls: type, item: Any, row: dict[str, Any]) -> Any:
     what = cls.__name__.lower()
     _check_fields(item, cls, what, row.get("id"))
-    required = {Completion: {"text": str}, Pair: {"chosen": int, "rejected": int}}[cls]
-    for name, kind in required.items():
-        if not isinstance(item.get(name), kind) or isinstance(item.get(name), bool):
+    item = {name: value for name, value in item.items() if value is not None}
+    for name in _REQUIRED_FIELDS[cls] - item.keys():
+        raise DataError(
+            f"A {what} lacks `{name}`.", remedy=f"Add `{name}` to the {what}.", kind="missing_field", row=row.get("id")
+        )
+    types = _FIELD_TYPES[cls]
+    for name, value in item.items():
+        kind = types[name]
+        if type(value) is kind:  # exact, since True is an int too
+            continue
+        if type(value) is int and kind is float:
+            item[name] = float(value)
+        else:
             raise DataError(
-                f"A {what} needs `{name}` as a {kind.__name__}.",
-                remedy=f"Add `{name}` to the {what}.",
-                kind="missing_field" if item.get(name) is None else "wrong_type",
+                f"The field `{name}` of a {what} is a {type(value).__name__}, not a {kind.__name__}.",
+                remedy=f"Write `{name}` as a {kind.__name__}, or leave it out where it may be absent.",
+                kind="wrong_type",
                 row=row.get("id"),
             )
     return cls(**item)
+
+
+def _refuse_extra(item: dict[str, Any], known: set[str], what: str, row: dict[str, Any]) -> None:
+    """Refuse keys that would be lost; keys that hold null, as Parquet writes them, are nothing to lose."""
+    if extra := sorted(key for key, value in item.items() if value is not None and key not in known):
+        raise DataError(
+            f"A {what} has unknown field(s) {', '.join(map(str, extra))}.",
+            remedy=f"A {what} holds {' and '.join(sorted(known))}; media belong in `images` and `videos` of the row.",
+            kind="unknown_field",
+            row=row.get("id"),
+        )
 
 
 def _messages(row: dict[str, Any]) -> list[dict[str, Any]]:
@@ -276,6 +330,7 @@ def _messages(row: dict[str, Any]) -> list[dict[str, Any]]:
                 kind="unknown_role",
                 row=row.get("id"),
             )
+        _refuse_extra(message, {"role", "content"}, "message", row)
         messages.append({"role": message["role"], "content": _parts(message["content"], row)})
     return messages
 
@@ -293,5 +348,6 @@ def _parts(content: Any, row: dict[str, Any]) -> list[dict[str, Any]]:
                 kind="unknown_part",
                 row=row.get("id"),
             )
+        _refuse_extra(part, {"type", "text"} if kind == "text" else {"type"}, f"{kind} part", row)
         parts.append({"type": "text", "text": part["text"]} if kind == "text" else {"type": kind})
     return parts

@@ -1,0 +1,1 @@
+"""The embedded world: procedural pictures, questions and documents with an exact oracle."""

@@ -1,0 +1,43 @@
+# `make quickstart` and `make test` are all one needs; both work on an empty machine with Python 3.11 or newer.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+OUT ?= runs/quickstart
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
+
+.PHONY: help quickstart test check bench study clean
+
+help:  ## show what there is
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
+
+quickstart: $(VENV)/core.stamp  ## build, align and measure a small model from nothing; OUT=runs/quickstart
+	$(BIN)/triptych quickstart --out "$(OUT)"
+
+test: $(VENV)/dev.stamp  ## run the tests that take seconds
+	$(BIN)/python -m pytest -m "not slow"
+
+check: $(VENV)/dev.stamp  ## lint, formatting, and that every test can be collected
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m pytest --collect-only --quiet --quiet
+
+bench: $(VENV)/dev.stamp  ## compare speed with peers, side by side
+	@set -e; for benchmark in benchmarks/*.py; do $(BIN)/python "$$benchmark"; done
+
+study: $(VENV)/dev.stamp  ## run the slow tests, which repeat the studies in small
+	$(BIN)/python -m pytest -m slow
+
+clean:  ## remove the virtual environment and what the tools left; runs stay
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis build dist
+
+# Made once, and again when the dependencies change.
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/core.stamp: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(INSTALL) .
+	touch $@
+
+$(VENV)/dev.stamp: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(INSTALL) '.[dev]'
+	touch $(VENV)/core.stamp $@

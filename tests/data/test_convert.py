@@ -1,0 +1,105 @@
+import json
+
+import pytest
+
+from triptych.data.convert import FORMATS, convert, guess_format
+from triptych.data.rows import read_groups, write_groups
+from triptych.errors import DataError
+from triptych.group import Completion, Group, Pair, text_message
+
+GROUP = Group(
+    "q1",
+    [text_message("user", None, "How many?")],
+    images=["a.png"],
+    completions=[Completion("Two.", source="imported"), Completion("Three.", source="imported")],
+    pairs=[Pair(0, 1)],
+)
+FILES = {"triptych": "t.jsonl", "trl": "t.parquet", "mmpr": "meta.json", "llava": "l.json"}
+
+
+def write_rows(path, *rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_pair_survives_the_way_through_every_format_and_its_name_is_guessed(tmp_path, name):
+    write_groups(tmp_path / "source.jsonl", [GROUP])
+    foreign = tmp_path / name / FILES[name]
+    there = convert(tmp_path / "source.jsonl", foreign, target_format=name)
+    assert guess_format(foreign) == name
+    back = convert(foreign, tmp_path / "back.parquet")
+    (group,) = read_groups(tmp_path / "back.parquet")
+    group.meta.pop("mmpr", None)
+    assert group == GROUP
+    assert (there.num_rows_read, there.num_groups, there.num_rows_written) == (1, 1, 1)
+    assert not there.drops and not there.losses and not back.drops and not back.losses
+
+
+def test_faulty_rows_are_counted_and_shown_and_the_rest_converted(tmp_path):
+    good = {"prompt": "?", "chosen": "a", "rejected": "b"}
+    source = write_rows(tmp_path / "a.jsonl", good, {**good, "rejected": "a"}, {**good, "prompt": "!"})
+    with open(source, "a") as file:
+        file.write('{"prompt": "torn')
+    report = convert(source, tmp_path / "b.jsonl")
+    assert report.drops == {"pair_identical_text": 1, "torn_last_line": 1}
+    assert (report.num_rows_read, report.num_groups, report.num_rows_written) == (4, 2, 2)
+    shown = "\n".join(report.lines())
+    assert "4 rows read, 2 groups, 2 rows written, 2 left out" in shown
+    assert f"file {source}, row 2" in shown
+    assert "lost or altered: plain prompt made a user message: 3" in shown
+
+
+def test_a_repeated_id_of_our_own_format_is_left_out(tmp_path):
+    row = {"id": "a", "prompt": [{"role": "user", "content": "?"}]}
+    source = write_rows(tmp_path / "a.jsonl", row, row)
+    assert convert(source, tmp_path / "b.parquet").drops == {"duplicate_id": 1}
+    assert [group.id for group in read_groups(tmp_path / "b.parquet")] == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("row", "kind"),
+    [
+        ({"text": "x"}, "unknown_format"),
+        ([1], "unknown_format"),
+        ({"question": "?", "prompt": "?", "chosen": "a", "rejected": "b"}, "ambiguous_format"),
+        ({"conversations": [], "messages": []}, "ambiguous_format"),
+    ],
+)
+def test_a_format_that_is_not_clear_is_asked_for(tmp_path, row, kind):
+    with pytest.raises(DataError, match="Name the format") as caught:
+        convert(write_rows(tmp_path / "a.jsonl", row), tmp_path / "b.jsonl")
+    assert caught.value.kind == kind
+    assert not (tmp_path / "b.jsonl").exists()
+
+
+def test_a_format_that_is_named_is_not_guessed(tmp_path):
+    row = {"question": "?", "prompt": "?", "chosen": "a", "rejected": "b"}
+    source = write_rows(tmp_path / "a.jsonl", row)
+    report = convert(source, tmp_path / "b.jsonl", source_format="mmpr")
+    assert report.losses == {"row field prompt": 1}
+
+
+def test_mistakes_in_the_call_are_named(tmp_path):
+    source = write_rows(tmp_path / "a.jsonl", {"prompt": "?", "chosen": "a", "rejected": "b"})
+    for options, kind in (
+        ({"target": source}, "same_file"),
+        ({"target": tmp_path / "b.jsonl", "source_format": "csv"}, "unknown_format"),
+        ({"target": tmp_path / "b.jsonl", "target_format": "csv"}, "unknown_format"),
+        ({"target": tmp_path / "b.csv"}, "unsupported_suffix"),
+        ({"target": tmp_path / "b.parquet", "target_format": "llava"}, "unsupported_suffix"),
+    ):
+        with pytest.raises(DataError) as caught:
+            convert(source, **options)
+        assert caught.value.kind == kind
+    with pytest.raises(DataError, match="file_missing"):
+        convert(tmp_path / "none.jsonl", tmp_path / "b.jsonl")
+
+
+def test_absolute_paths_inside_the_root_become_relative(tmp_path):
+    (tmp_path / "rows").mkdir()
+    row = {"prompt": "?", "chosen": "a", "rejected": "b", "images": [str(tmp_path / "images" / "a.png")]}
+    source = write_rows(tmp_path / "rows" / "a.jsonl", row)
+    assert convert(source, tmp_path / "b.jsonl").drops == {"media_path_absolute": 1}
+    convert(source, tmp_path / "b.jsonl", root=tmp_path)
+    assert read_groups(tmp_path / "b.jsonl")[0].images == ["images/a.png"]

@@ -1,0 +1,192 @@
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from triptych.errors import TriptychError
+from triptych.feedback.dropout_ntp import Codec, dropout_ntp, kept_prefix
+from triptych.generation.protocol import Sample, SamplingParams
+from triptych.group import Completion, Group, Pair, text_message
+
+# One token per UTF-8 byte: every character that is not ASCII can be cut within.
+BYTES = Codec(encode=lambda text: list(text.encode()), decode=lambda ids: bytes(ids).decode(errors="replace"))
+CHARACTERS = Codec(encode=lambda text: [ord(char) for char in text], decode=lambda ids: "".join(map(chr, ids)))
+ROOT = Path("data")
+FAMILY = "\U0001f468\u200d\U0001f469\u200d\U0001f467"  # three people joined to one picture
+
+
+class FakeGenerator:
+    """Answers every request with `reply(request)` and remembers the requests."""
+
+    name = "fake"
+
+    def __init__(self, reply=lambda request: " ..."):
+        self.reply, self.batches = reply, []
+
+    @property
+    def requests(self):
+        return [request for batch in self.batches for request in batch]
+
+    def generate(self, requests, params, *, root):
+        self.batches.append(list(requests))
+        for request in requests:
+            text = self.reply(request)
+            yield [Sample(text, num_tokens=len(text), truncated=False, seed=request.seed)]
+
+
+def described(*texts, name="g", **fields):
+    completions = [Completion(text, source="sampled") for text in texts]
+    return Group(
+        id=name, prompt=[text_message("user", None, "Describe.")], images=["a.png"], completions=completions, **fields
+    )
+
+
+def run(groups, generator=None, codec=CHARACTERS, **options):
+    counts = Counter()
+    made = dropout_ntp(
+        groups, generator or FakeGenerator(), SamplingParams(), codec, root=ROOT, counts=counts, **options
+    )
+    return list(made), counts
+
+
+def test_the_first_half_is_continued_without_the_picture():
+    generator = FakeGenerator(lambda request: "wxyz")
+    (group,), counts = run([described("abcdefgh")], generator)
+    (request,) = generator.requests
+    assert (request.prefix, request.without_media, request.num_samples) == ("abcd", True, 1)
+    assert group.completions[1] == Completion(
+        "abcdwxyz", "dropout_ntp", "fake", request.seed, parent=0, cut=4, num_tokens=8, truncated=False
+    )
+    assert group.pairs == [Pair(0, 1, source="dropout_ntp")]
+    assert counts == {"dropout_ntp": 1, "generated_tokens": 4}
+    group.check()
+
+
+@pytest.mark.parametrize(
+    ("text", "prefix"),
+    [
+        ("一二三四", "一二"),  # 12 bytes, 6 kept
+        ("一二三", "一"),  # 9 bytes, 4 kept: one byte into the second character
+        ("ab😀cdef", "ab"),  # 10 bytes, 5 kept: three bytes into the emoji
+        ("e\u0301e\u0301", "e\u0301"),  # an accent stays with its letter
+        (FAMILY + "xxxxxx", ""),  # 18 + 6 bytes, 12 kept: within the joined picture
+        ("👍🏽 good work", "👍🏽 "),  # 18 bytes, 9 kept: thumb, skin tone, blank
+        ("👍🏽a", ""),  # 9 bytes, 4 kept: the skin tone would be cut off
+        ("x", ""),
+        ("", ""),
+    ],
+)
+def test_the_prefix_ends_at_a_whole_character(text, prefix):
+    assert kept_prefix(text, BYTES, 0.5) == prefix
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.text(), st.sampled_from([0.25, 0.5, 0.75]))
+def test_the_prefix_is_exact_and_within_the_kept_share(text, keep_ratio):
+    prefix = kept_prefix(text, BYTES, keep_ratio)
+    assert text.startswith(prefix)
+    assert len(prefix.encode()) <= keep_ratio * len(text.encode())
+
+
+def test_a_tokenizer_that_does_not_reproduce_the_text_gives_no_prefix():
+    lossy = Codec(encode=lambda text: [ord(char) for char in text], decode=lambda ids: "?" * len(ids))
+    _, counts = run([described("abcdefgh")], codec=lossy)
+    assert counts == {"empty_prefix": 1}
+
+
+@pytest.mark.parametrize(
+    ("completion", "reply", "reason"),
+    [
+        (Completion("abcdefgh"), "efgh", "identical_text"),
+        (Completion("abcdefgh"), "efgh\n", "identical_text"),
+        (Completion("abcdefgh"), "", "empty_continuation"),
+        (Completion("abcdefgh"), " \n", "empty_continuation"),
+        (Completion("a"), "x", "empty_prefix"),
+        (Completion("  cd"), "x", "empty_prefix"),
+        (Completion("abcdefgh", truncated=True), "x", "chosen_truncated"),
+        (Completion("abcdefgh", correct=False), "x", "chosen_wrong"),
+    ],
+)
+def test_what_gives_no_pair_is_counted_by_reason(completion, reply, reason):
+    group = described()
+    group.completions.append(completion)
+    (result,), counts = run([group], FakeGenerator(lambda request: reply))
+    assert (result.pairs, result.completions) == ([], [completion])
+    assert counts[reason] == 1 and counts["dropout_ntp"] == 0
+
+
+def test_a_continuation_equal_to_another_completion_is_no_rejected_one():
+    (group,), counts = run([described("abcd", "abxy")], FakeGenerator(lambda request: "xy"))
+    assert len(group.pairs) == 0
+    assert counts["identical_text"] == 2
+
+
+def test_repeated_and_earlier_made_completions_are_not_chosen_again():
+    (once,), _ = run([described("abcdefgh", "abcdefgh")])
+    generator = FakeGenerator()
+    (twice,), counts = run([once], generator)
+    assert [request.prefix for request in generator.requests] == ["abcd"]
+    assert counts["duplicate_text"] == 1
+    assert twice.completions[: len(once.completions)] == once.completions
+
+
+def test_a_rejected_completion_that_is_still_right_is_left_out():
+    group = described("2 + 3 = 5.\nFinal Answer: 5", answer="5")
+    group.completions[0].correct = True
+    (kept,), counts = run([group], FakeGenerator(lambda request: "\nFinal Answer: five"))
+    assert (kept.pairs, counts["rejected_correct"]) == ([], 1)
+    (other,), _ = run([group], FakeGenerator(lambda request: "\nFinal Answer: 6"))
+    assert (other.completions[1].verdict, other.completions[1].correct) == ("wrong", False)
+
+
+def test_groups_stream_in_order_a_batch_at_a_time():
+    generator, taken = FakeGenerator(), []
+
+    def source():
+        for number in range(5):
+            taken.append(number)
+            # The second has nothing to continue, and comes back all the same.
+            yield described(*([] if number == 1 else ["abcdefgh", "ijklmnop"]), name=f"g{number}")
+
+    stream = dropout_ntp(source(), generator, SamplingParams(), CHARACTERS, root=ROOT, batch_size=2)
+    assert next(stream).id == "g0"
+    assert taken == [0, 1]
+    assert [group.id for group in stream] == ["g1", "g2", "g3", "g4"]
+    assert [len(batch) for batch in generator.batches] == [2, 4, 2]
+
+
+def test_counts_belong_to_the_groups_returned_so_far():
+    counts = Counter()
+    groups = [described("abcdefgh", name=name) for name in "ab"]
+    stream = dropout_ntp(groups, FakeGenerator(), SamplingParams(), CHARACTERS, root=ROOT, counts=counts)
+    next(stream)
+    assert counts["dropout_ntp"] == 1
+
+
+def test_a_group_gets_the_same_result_in_any_batch_and_every_completion_its_own_seed():
+    groups = [described("abcdefgh", "ijklmnop", name=f"g{number}") for number in range(3)]
+    echo = FakeGenerator(lambda request: str(request.seed))
+    alone = [run([group], echo, seed=1)[0][0] for group in groups]
+    together, _ = run(groups, echo, seed=1, batch_size=3)
+    assert together == alone
+    seeds = {request.seed for request in echo.requests}
+    assert len(seeds) == 2  # by text; the generator adds the id of the group
+    other, _ = run(groups, echo, seed=2)
+    assert other != together
+
+
+@pytest.mark.parametrize("options", [{"keep_ratio": 0.0}, {"keep_ratio": 1.0}, {"batch_size": 0}])
+def test_impossible_options_are_refused(options):
+    with pytest.raises(TriptychError, match=next(iter(options))):
+        run([described("abcdefgh")], **options)
+
+
+def test_a_generator_that_answers_too_little_is_reported():
+    class Silent(FakeGenerator):
+        def generate(self, requests, params, *, root):
+            return iter(())
+
+    with pytest.raises(TriptychError, match="fewer"):
+        run([described("abcdefgh")], Silent())

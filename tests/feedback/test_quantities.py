@@ -1,0 +1,86 @@
+from fractions import Fraction
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from triptych.feedback.quantities import numbers_mentioned, parse_quantity, same_quantity
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "unit", "noun"),
+    [
+        ("12", 12, None, None),
+        ("1,234.5", Fraction(2469, 2), None, None),
+        ("1 1/2", Fraction(3, 2), None, None),
+        ("1\\frac{1}{2}", Fraction(3, 2), None, None),
+        ("2⅓", Fraction(7, 3), None, None),
+        (".5", Fraction(1, 2), None, None),
+        ("1.5 × 10^3", 1500, None, None),
+        ("2e-2", Fraction(1, 50), None, None),
+        ("minus twenty-one", -21, None, None),
+        ("3.5 million people", 3_500_000, None, "people"),
+        ("3 Red Apples", 3, None, "red apples"),
+        ("$5", 5, "$", None),
+        ("5 dollars", 5, "$", None),
+        ("5%", 5, "%", None),
+        ("5 Metres", 5, "m", None),
+        ("5 cm²", 5, "cm^2", None),
+        ("9.8 m/s^2", Fraction(49, 5), "m/s^2", None),
+        ("5 \\text{ kg}", 5, "kg", None),
+    ],
+)
+def test_a_quantity_is_read_exactly(text, value, unit, noun):
+    quantity = parse_quantity(text)
+    assert (quantity.value, quantity.unit, quantity.noun) == (value, unit, noun)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "none",
+        "cat",
+        "3 or 4",
+        "3D",
+        "2nd",
+        "5x^2",
+        "5²",
+        "10:30",
+        "5-6",
+        "1,2",
+        "1/0",
+        "1e999999",
+        "9" * 300,
+        "3 of 5",
+    ],
+)
+def test_anything_else_is_no_quantity(text):
+    assert parse_quantity(text) is None
+
+
+def test_units_are_understood_where_missing_and_compared_where_given():
+    five, cm, m, apples = (parse_quantity(text) for text in ("5", "5 cm", "5 m", "5 apples"))
+    assert same_quantity(five, cm)
+    assert same_quantity(apples, five)
+    assert not same_quantity(cm, m)
+    assert not same_quantity(apples, cm)
+    assert same_quantity(apples, parse_quantity("5 red apples"))
+    assert not same_quantity(apples, parse_quantity("5 oranges"))
+
+
+def test_case_tells_milliwatts_from_megawatts():
+    assert not same_quantity(parse_quantity("5 mW"), parse_quantity("5 MW"))
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(-(10**5), 10**5), st.integers(-(10**5), 10**5).filter(bool), st.floats(0, 0.5))
+def test_the_relative_tolerance_is_a_share_of_the_truth(prediction, truth, rel_tol):
+    years = 1900 <= prediction <= 2099 and 1900 <= truth <= 2099
+    allowed = 0 if years else Fraction(str(rel_tol)) * abs(truth)
+    same = same_quantity(parse_quantity(str(prediction)), parse_quantity(str(truth)), rel_tol=rel_tol)
+    assert same == (abs(prediction - truth) <= allowed)
+
+
+def test_only_whole_numbers_are_mentioned():
+    assert numbers_mentioned("10, 21 and 3.5 of 1,200; x2, 7.") == {10, 21, Fraction(7, 2), 1200, 7}

@@ -1,0 +1,270 @@
+"""The command `triptych`: a verb for each stage, for whole recipes, for reports and for data.
+
+Nothing heavy is imported before a verb is chosen, and for the help of a stage only its configuration.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import importlib
+import json
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from triptych.errors import TriptychError
+
+FAULTY, REFUSED, STOPPED = 1, 2, 130
+"""Exit codes: faults found by `data check`; a mistake in what was asked for; stopped by Ctrl-C."""
+
+_RECIPE_FOLDERS = (Path(__file__).parent / "recipes", Path(__file__).parent.parent / "recipes")
+"""Where the recipes are in an installed package, and in a checkout."""
+
+_STAGES = {
+    "pretrain": ("triptych.stages.configs:PretrainConfig", "triptych.stages.pretrain:run"),
+    "sft": ("triptych.stages.configs:SftConfig", "triptych.stages.sft:run"),
+    "pairs": ("triptych.stages.configs:PairsConfig", "triptych.stages.pairs:run"),
+    "mpo": ("triptych.stages.configs:MpoConfig", "triptych.stages.mpo:run"),
+    "evaluate": ("triptych.stages.configs:EvaluateConfig", "triptych.stages.evaluate:run"),
+    "world write": ("triptych.world.stage:Config", "triptych.world.stage:run"),
+}
+"""Config dataclass and function of each stage, as module:name."""
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A verb: its line in the help, a command to start from, and what is done with its name and the words after it."""
+
+    summary: str
+    example: str
+    main: Callable[[str, list[str]], int]
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit code."""
+    words = list(sys.argv[1:] if words is None else words)
+    try:
+        return _dispatch(words)
+    except TriptychError as error:
+        print(f"triptych: {error}", file=sys.stderr)
+        return REFUSED
+    except KeyboardInterrupt:
+        command = shlex.join(["triptych", *words])
+        print(f"\nStopped. The same command goes on from here:\n  {command}", file=sys.stderr)
+        return STOPPED
+
+
+def _dispatch(words: list[str]) -> int:
+    if not words or words[0] in ("-h", "--help"):
+        print(_overview(VERBS))
+        return 0
+    for length in (2, 1):
+        name = " ".join(words[:length])
+        if name in VERBS:
+            return VERBS[name].main(name, words[length:])
+    family = {name: verb for name, verb in VERBS.items() if name.startswith(f"{words[0]} ")}
+    if family and set(words[1:]) <= {"-h", "--help"}:
+        print(_overview(family))
+        return 0
+    asked = " ".join(words[: 2 if family else 1])
+    near = difflib.get_close_matches(asked, family or VERBS, n=1, cutoff=0.5)
+    hint = f"Did you mean `triptych {near[0]}`?" if near else f"Known are {', '.join(family or VERBS)}."
+    raise TriptychError(f"Unknown verb {asked!r}. {hint}")
+
+
+def _overview(verbs: dict[str, Verb]) -> str:
+    lines = [
+        "usage: triptych VERB ...",
+        "",
+        "Build, align and measure multimodal LLMs. `triptych quickstart` goes from nothing to a report in minutes.",
+        "",
+    ]
+    for name, verb in verbs.items():
+        lines += [f"  {name:<14}{verb.summary}", f"  {'':<14}  {verb.example}"]
+    lines += [
+        "",
+        "`triptych VERB --help` lists the options of a verb and their defaults.",
+        "A job that was stopped goes on when the same command is given again.",
+    ]
+    return "\n".join(lines)
+
+
+def _stage(name: str, words: list[str]) -> int:
+    """Run a stage: its configuration comes from `--config FILE` and `--key value` for any field of the dataclass."""
+    from triptych.config import config_text, load_config
+
+    if name == "world write" and words and not words[0].startswith("-"):
+        words = ["--out", *words]
+    config_class, run = _STAGES[name]
+    if {"-h", "--help"} & set(words):
+        _print_stage_help(name, _load(config_class))
+        return 0
+    parser = argparse.ArgumentParser(prog=f"triptych {name}", add_help=False, allow_abbrev=False)
+    parser.add_argument("--config", type=Path)
+    known, overrides = parser.parse_known_args(words)
+    config = load_config(_load(config_class), known.config, overrides)
+    print(config_text(config), file=sys.stderr)
+    if (Path(config.out) / "done.json").exists():
+        print(f"{config.out} holds a finished run; to run it again, delete that folder.", file=sys.stderr)
+    result = _run_world(_load(run), config) if name == "world write" else _load(run)(config)
+    print(json.dumps(result, indent=2, default=str))
+    return 0
+
+
+def _run_world(run: Callable[..., dict[str, Any]], config: Any) -> dict[str, Any]:
+    """Write the world under a progress bar; it counts for itself, because it knows nothing of Triptych."""
+    from triptych.engine.progress import Progress
+
+    with Progress("world", total=0, unit="sample") as bar:
+        return run(config, bar.show)
+
+
+def _print_stage_help(name: str, config_class: type) -> None:
+    from triptych.config import config_parser
+
+    verb, place = VERBS[name], "OUT " if name == "world write" else ""
+    parser = config_parser(
+        config_class,
+        prog=f"triptych {name}",
+        usage=f"triptych {name} {place}[--config FILE] [--key value ...]",
+        description=f"{verb.summary}. A YAML file given with --config has the same keys; --key value is stronger.",
+        epilog=f"example: {verb.example}",
+    )
+    parser.print_help()
+
+
+def _recipe(name: str, words: list[str]) -> int:
+    """Run a recipe; `quickstart` is the one of that name."""
+    parser = _parser(name)
+    parser.usage = f"triptych {name} {'RECIPE ' if name == 'run' else ''}[--out DIR] [--key value ...]"
+    parser.description += " Any setting of the recipe can be given as --key value, such as --seed 1."
+    parser.add_argument("--out", type=Path, help="run folder (default: runs/ and the name of the recipe)")
+    recipe = name
+    if name == "run":
+        recipe, words = (words[0], words[1:]) if words and not words[0].startswith("-") else ("", words)
+    known, overrides = parser.parse_known_args(words)
+    if not recipe:
+        parser.error("name a recipe: a YAML file, or one that comes with Triptych, such as quickstart")
+    path = _recipe_path(recipe)
+    from triptych.recipe import run_recipe
+
+    run = run_recipe(path, known.out or Path("runs") / path.stem, overrides)
+    print(f"Finished: {Path(run) / 'report.html'}")
+    return 0
+
+
+def _recipe_path(name: str) -> Path:
+    if (path := Path(name)).is_file():
+        return path
+    shipped = {path.stem: path for folder in _RECIPE_FOLDERS for path in sorted(folder.glob("*.yaml"))}
+    if name not in shipped:
+        raise TriptychError(f"{name!r} is neither a file nor one of the recipes {', '.join(shipped)}.")
+    return shipped[name]
+
+
+def _report(name: str, words: list[str]) -> int:
+    parser = _parser(name)
+    parser.add_argument("run", type=Path, help="run folder, such as runs/quickstart")
+    known = parser.parse_args(words)
+    from triptych.report.build import build_report
+
+    print(build_report(known.run))
+    return 0
+
+
+def _check(name: str, words: list[str]) -> int:
+    parser = _parser(name)
+    parser.add_argument("path", type=Path, help="rows: a .jsonl or .parquet file, or a folder of them")
+    parser.add_argument("--root", type=Path, help="data root of the media paths (default: the folder of the rows)")
+    known = parser.parse_args(words)
+    from triptych.data.check import check_data
+
+    report = check_data(known.path, known.root)
+    print("\n".join(report.lines()))
+    return FAULTY if report.faults else 0
+
+
+def _convert(name: str, words: list[str]) -> int:
+    parser = _parser(name)
+    parser.add_argument("source", type=Path, help="rows in any known format: a file, or a folder of shards")
+    parser.add_argument("target", type=Path, help="file to write: .jsonl, .parquet or .json")
+    parser.add_argument("--from", dest="source_format", help="format of the source (default: seen from its first row)")
+    parser.add_argument("--to", dest="target_format", default="triptych", help="format to write (default: triptych)")
+    parser.add_argument("--root", type=Path, help="data root of the media paths (default: the folder of the source)")
+    known = parser.parse_args(words)
+    from triptych.data.convert import convert
+
+    report = convert(**vars(known))
+    print("\n".join(report.lines()))
+    return 0
+
+
+def _parser(name: str) -> argparse.ArgumentParser:
+    verb = VERBS[name]
+    return argparse.ArgumentParser(
+        prog=f"triptych {name}",
+        description=f"{verb.summary}.",
+        epilog=f"example: {verb.example}",
+        allow_abbrev=False,
+    )
+
+
+def _load(place: str) -> Any:
+    """Return what `module:name` names."""
+    module, name = place.split(":")
+    return getattr(importlib.import_module(module), name)
+
+
+VERBS = {
+    "quickstart": Verb(
+        "Build, align and measure a small model from nothing, and write a report",
+        "triptych quickstart --out runs/quickstart",
+        _recipe,
+    ),
+    "run": Verb("Run a recipe, stage after stage", "triptych run recipes/quickstart.yaml --out runs/mine", _recipe),
+    "pretrain": Verb(
+        "Pre-train on a mixture of documents (MM1)",
+        "triptych pretrain --config pretrain.yaml --out runs/mine/pretrain --max_steps 400",
+        _stage,
+    ),
+    "sft": Verb(
+        "Fine-tune on demonstrations",
+        "triptych sft --config sft.yaml --model runs/mine/pretrain/model --out runs/mine/sft",
+        _stage,
+    ),
+    "pairs": Verb(
+        "Make preference pairs without annotators (correctness, DropoutNTP)",
+        "triptych pairs --method correctness --model runs/mine/sft/model --data questions.jsonl --out runs/mine/pairs",
+        _stage,
+    ),
+    "mpo": Verb(
+        "Optimise preferences (MPO, DPO, BCO)",
+        "triptych mpo --model runs/mine/sft/model --data runs/mine/pairs/pairs.jsonl --out runs/mine/mpo",
+        _stage,
+    ),
+    "evaluate": Verb(
+        "Measure a model",
+        "triptych evaluate --config evaluate.yaml --model runs/mine/mpo/model --out runs/mine/evaluate_mpo",
+        _stage,
+    ),
+    "report": Verb("Write one HTML file about a run", "triptych report runs/quickstart", _report),
+    "world write": Verb("Write the data of the embedded world", "triptych world write data/world --seed 0", _stage),
+    "data check": Verb(
+        "Find the faults in rows and media before training does",
+        "triptych data check questions.jsonl --root images",
+        _check,
+    ),
+    "data convert": Verb(
+        "Convert rows from and to other formats (TRL, MMPR, LLaVA)",
+        "triptych data convert preferences.parquet pairs.jsonl --from trl",
+        _convert,
+    ),
+}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

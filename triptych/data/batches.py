@@ -1,0 +1,126 @@
+"""Which rows make up which step, and which items lie side by side in a packed row: pure functions of numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import TypeVar
+
+import numpy as np
+
+from triptych.errors import DataError, TriptychError
+
+Item = TypeVar("Item")
+
+
+def epoch_order(units: Sequence[Sequence[int]], seed: int, epoch: int) -> list[int]:
+    """Return the rows of one epoch: units in random order, the rows of a unit next to each other in their own order.
+
+    Args:
+        units: rows that belong together, such as those about the same picture, which is then encoded once.
+        seed: decides, together with `epoch`, the order.
+        epoch: 0-based.
+    """
+    order = np.random.default_rng([seed, epoch]).permutation(len(units))
+    return [row for number in order for row in units[number]]
+
+
+def plan_steps(
+    num_rows: int,
+    batch_size: int,
+    *,
+    seed: int,
+    num_steps: int | None = None,
+    epochs: float | None = None,
+    units: Sequence[Sequence[int]] | None = None,
+) -> list[list[int]]:
+    """Return the rows of every step.
+
+    Epochs follow one another without a gap, each with every row once, and are cut into steps of `batch_size`; a step
+    may hold the end of one epoch and the start of the next.
+
+    Args:
+        num_rows: rows are numbered 0 to num_rows - 1.
+        batch_size: rows per step.
+        seed: decides the order.
+        num_steps: number of full steps; or
+        epochs: passes over the rows, not necessarily whole; the last step then holds what is left.
+        units: see `epoch_order`; together they hold every row once. None: each row is its own unit.
+
+    Raises:
+        TriptychError: there are no rows.
+        ValueError: not exactly one of num_steps and epochs is given, or units leave rows out or repeat them.
+    """
+    if num_rows < 1:
+        raise TriptychError("There are no rows to train on. Check the data files and what was filtered out of them.")
+    if (num_steps is None) == (epochs is None):
+        raise ValueError("give either num_steps or epochs")
+    units = [[row] for row in range(num_rows)] if units is None else units
+    if sorted(row for unit in units for row in unit) != list(range(num_rows)):
+        raise ValueError(f"units do not hold each of {num_rows} rows once")
+    total = num_steps * batch_size if num_steps is not None else math.ceil(epochs * num_rows)
+    rows: list[int] = []
+    for epoch in range(-(-total // num_rows)):
+        rows += epoch_order(units, seed, epoch)
+    return [rows[start : min(start + batch_size, total)] for start in range(0, total, batch_size)]
+
+
+def split_micro(step: Sequence[Item], num_parts: int) -> list[list[Item]]:
+    """Cut the items of a step into `num_parts` contiguous parts whose sizes differ by at most one; none is empty.
+
+    A step of fewer items than parts gives one part per item.
+    """
+    num_parts = min(num_parts, len(step))
+    bounds = [len(step) * part // num_parts for part in range(num_parts + 1)] if num_parts else [0]
+    return [list(step[start:end]) for start, end in pairwise(bounds)]
+
+
+def pack_rows(lengths: Sequence[int], row_tokens: int) -> list[list[int]]:
+    """Pack items into rows of at most `row_tokens` tokens, by first fit in order of decreasing length.
+
+    First fit decreasing uses at most 11/9 of the least possible number of rows plus one (Johnson 1973). Here it takes
+    O(n log n): a tree over the rows knows the largest free space below each node.
+
+    Args:
+        lengths: tokens of each item. Of two equally long items the earlier one is placed first.
+        row_tokens: budget of a row.
+    Returns:
+        the items of each row, ascending; rows in the order of their first items, so that neighbours stay near.
+
+    Raises:
+        DataError: kind `too_long`, an item exceeds the budget by itself.
+    """
+    for item, length in enumerate(lengths):
+        if length > row_tokens:
+            raise DataError(
+                f"Item {item} takes {length} tokens, but a row holds {row_tokens}.",
+                remedy=f"Raise row_tokens to at least {max(lengths)}, or shorten the texts.",
+                kind="too_long",
+                row=item,
+            )
+    free = _FreeSpace(len(lengths), row_tokens)
+    rows: dict[int, list[int]] = {}
+    for item in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        rows.setdefault(free.take(lengths[item]), []).append(item)
+    return sorted(sorted(row) for row in rows.values())
+
+
+class _FreeSpace:
+    """Free tokens of `num_rows` rows, with a search for the first row that has room: a binary tree of maxima."""
+
+    def __init__(self, num_rows: int, row_tokens: int) -> None:
+        self._width = 1 << max(num_rows - 1, 0).bit_length()
+        self._free = [row_tokens] * (2 * self._width)
+
+    def take(self, length: int) -> int:
+        """Take `length` tokens of the first row that has them, and return its number."""
+        node = 1
+        while node < self._width:
+            node = 2 * node if self._free[2 * node] >= length else 2 * node + 1
+        row = node - self._width
+        self._free[node] -= length
+        while node > 1:
+            node //= 2
+            self._free[node] = max(self._free[2 * node], self._free[2 * node + 1])
+        return row

@@ -1,0 +1,65 @@
+"""A long job over rows in blocks: each block is stored whole, so that the job goes on at the first missing one.
+
+The blocks are a function of the rows and the block size alone. A job that was killed repeats the arithmetic of the
+block it was in and ends with the same bytes as one that was not.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from triptych.data.files import atomic_path, read_jsonl, write_text_atomic
+from triptych.engine.progress import Progress
+
+Row = TypeVar("Row")
+
+
+def run_blocks(
+    folder: Path,
+    name: str,
+    rows: Sequence[Row],
+    block_size: int,
+    work: Callable[[list[Row]], Iterable[dict[str, Any]]],
+    *,
+    title: str,
+) -> list[dict[str, Any]]:
+    """Map blocks of rows to JSON rows, keep each block's result, and join them in `folder/name`.
+
+    Args:
+        folder: run directory of the stage.
+        name: file that holds the joined rows in the end.
+        rows: what is worked on.
+        block_size: rows per block.
+        work: maps the rows of a block to result rows.
+        title: shown beside the progress bar.
+
+    Returns:
+        all result rows, in order.
+    """
+    final = folder / name
+    if final.exists():
+        return [row for _, row in read_jsonl(final)]
+    parts = folder / f"{name}.parts"
+    parts.mkdir(parents=True, exist_ok=True)
+    starts = range(0, len(rows), block_size)
+    finished = sum((parts / f"{start:09d}.jsonl").exists() for start in starts)
+    with Progress(title, len(rows), done=min(len(rows), finished * block_size), unit="row") as bar:
+        for start in starts:
+            path = parts / f"{start:09d}.jsonl"
+            block = list(rows[start : start + block_size])
+            if not path.exists():
+                write_text_atomic(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in work(block)))
+                bar.advance(len(block))
+    _join([parts / f"{start:09d}.jsonl" for start in starts], final)
+    shutil.rmtree(parts)
+    return [row for _, row in read_jsonl(final)]
+
+
+def _join(parts: Sequence[Path], final: Path) -> None:
+    with atomic_path(final) as temporary, temporary.open("wb") as output:
+        for part in parts:
+            output.write(part.read_bytes())

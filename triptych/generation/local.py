@@ -1,0 +1,330 @@
+"""The local sampler: prompts once, their samples together, finished samples out of the way.
+
+How it departs from `model.generate`:
+
+- Prompts are prefilled once however many samples hang on them, and their keys and values exist once (`branches.py`).
+  Each distinct picture goes through the vision tower once.
+- Prompts are padded on the right: a causal decoder never sees what comes after, so the prefill needs no mask.
+- A sample draws from its own stream of uniform numbers (`draw.py`), not from the global generator.
+- Samples that ended leave the batch.
+
+Letters: G prompts, P tokens of the longest, B samples, T drawn tokens, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers.cache_utils import DynamicCache
+
+from triptych.engine.encode import EncodedMedia, EncodedPrompt, Encoder
+from triptych.engine.families import ImageFeatures, as_encoder_output, backbone_of, encode_images
+from triptych.errors import DataError, TriptychError
+from triptych.generation.branches import BranchCache, Prompts, attending_to_branches
+from triptych.generation.draw import draw, stream_seeds, uniforms
+from triptych.generation.protocol import Request, Sample, SamplingParams
+
+WINDOW_BATCHES = 4
+"""Batches' worth of samples read ahead, among which prompts of like length are found."""
+WINDOW_BYTES = 2**30
+"""Most bytes of preprocessed pictures held at once."""
+PREFILL_TOKENS = 4096
+"""Most prompt tokens, padding included, in one prefill forward (a longer prompt has one of its own)."""
+
+
+@dataclass
+class _Prompt:
+    """A distinct prompt, and which requests of the window ask it."""
+
+    input_ids: list[int]
+    media: list[EncodedMedia]
+    asked_by: list[int] = field(default_factory=list)
+    num_samples: int = 0
+
+
+@dataclass
+class _Window:
+    """Consecutive requests that are answered before the next are read."""
+
+    requests: list[Request] = field(default_factory=list)
+    prompts: dict[Any, _Prompt] = field(default_factory=dict)
+    pictures: dict[str, EncodedMedia] = field(default_factory=dict)
+    num_samples: int = 0
+    num_bytes: int = 0
+
+    def add(self, request: Request, encoded: EncodedPrompt) -> None:
+        for item in encoded.media:
+            if item.key not in self.pictures:
+                self.pictures[item.key] = item
+                self.num_bytes += sum(tensor.nbytes for tensor in item.inputs.values())
+        media = [self.pictures[item.key] for item in encoded.media]
+        identity = (tuple(encoded.input_ids), tuple(item.key for item in media))
+        prompt = self.prompts.setdefault(identity, _Prompt(encoded.input_ids, media))
+        prompt.asked_by.append(len(self.requests))
+        prompt.num_samples += request.num_samples
+        self.requests.append(request)
+        self.num_samples += request.num_samples
+
+    def batches(self, batch_sequences: int) -> list[list[_Prompt]]:
+        """Cut the prompts, ordered by length, into batches of at most `batch_sequences` samples, one prompt at least."""
+        batches: list[list[_Prompt]] = []
+        room = 0
+        for prompt in sorted(self.prompts.values(), key=lambda prompt: len(prompt.input_ids)):
+            if not batches or prompt.num_samples > room:
+                batches.append([])
+                room = batch_sequences
+            batches[-1].append(prompt)
+            room -= prompt.num_samples
+        return batches
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """Token ids drawn for each sample up to and including its stop token, and whether there is one."""
+
+    token_ids: list[list[int]]
+    stopped: list[bool]
+
+
+class LocalGenerator:
+    """Samples from a model in this process.
+
+    The text is reproducible: the same requests with the same settings give the same samples, on the same machine and
+    versions. Batches are a pure function of the requests in their order, `params` and `batch_sequences`. A sample's
+    random numbers depend on its own request only, so other requests around it change its text no more than by the
+    rounding of logits in another batch, which seldom, but now and then, tips a token. A stage that must resume to the
+    same result therefore cuts its job into fixed blocks of requests, and calls `generate` once per block.
+
+    Args:
+        model: any supported causal vision-language model, bare or under PEFT; used in its dtype and on its device.
+        encoder: turns its groups into tokens.
+        batch_sequences: most samples decoded together. Memory grows with it: the keys and values of the distinct
+            prompts of a batch, and those of every token drawn.
+    """
+
+    def __init__(self, model: torch.nn.Module, encoder: Encoder, *, batch_sequences: int = 256) -> None:
+        if batch_sequences < 1:
+            raise TriptychError(f"batch_sequences is {batch_sequences}; it must be at least 1.")
+        self.model, self.encoder, self.batch_sequences = model, encoder, batch_sequences
+        self.name: str = model.config.name_or_path or model.config.model_type
+        self.context_tokens = _context_tokens(model.config)
+
+    def generate(self, requests: Sequence[Request], params: SamplingParams, *, root: Path) -> Iterator[list[Sample]]:
+        """Yield the samples of each request in the order of the requests, window after window.
+
+        Raises:
+            DataError: a prompt that cannot be encoded, or whose answer might not fit the context of the model.
+        """
+        for window in self._windows(requests, params, root):
+            yield from self._answer(window, params)
+
+    def _windows(self, requests: Iterable[Request], params: SamplingParams, root: Path) -> Iterator[_Window]:
+        """Encode requests until a window is full."""
+        window = _Window()
+        for request in requests:
+            encoded = self.encoder.prompt(
+                request.group, root, without_media=request.without_media, prefix=request.prefix
+            )
+            self._check_length(request, len(encoded.input_ids), params.max_new_tokens)
+            window.add(request, encoded)
+            if window.num_samples >= WINDOW_BATCHES * self.batch_sequences or window.num_bytes >= WINDOW_BYTES:
+                yield window
+                window = _Window()
+        if window.requests:
+            yield window
+
+    def _check_length(self, request: Request, num_tokens: int, max_new_tokens: int) -> None:
+        if self.context_tokens is not None and num_tokens + max_new_tokens > self.context_tokens:
+            raise DataError(
+                f"The prompt takes {num_tokens} tokens; with {max_new_tokens} new ones it exceeds the "
+                f"{self.context_tokens} tokens of the model's context.",
+                remedy="Shorten the prompt, use smaller pictures, or lower `max_new_tokens`.",
+                kind="context_exceeded",
+                row=request.group.id,
+            )
+
+    @torch.no_grad()
+    def _answer(self, window: _Window, params: SamplingParams) -> list[list[Sample]]:
+        """Draw all samples of a window."""
+        batches = window.batches(self.batch_sequences)
+        last_use = {item.key: n for n, batch in enumerate(batches) for prompt in batch for item in prompt.media}
+        features: dict[str, ImageFeatures] = {}
+        answers: list[list[Sample]] = [[] for _ in window.requests]
+        with _evaluating(self.model):
+            for n, batch in enumerate(batches):
+                owners = [owner for prompt in batch for owner in prompt.asked_by]
+                seeds = [stream_seeds(window.requests[owner]) for owner in owners]
+                prompt_of_sample = [index for index, prompt in enumerate(batch) for _ in range(prompt.num_samples)]
+                prompts, logits = self._prefill(batch, features)
+                drawn = self._decode(prompts, logits, prompt_of_sample, list(chain.from_iterable(seeds)), params)
+                first = 0
+                for owner, stream in zip(owners, seeds, strict=True):
+                    answers[owner] = self._samples(window.requests[owner].prefix, stream, drawn, first)
+                    first += len(stream)
+                features = {key: value for key, value in features.items() if last_use[key] > n}
+        return answers
+
+    def _prefill(self, prompts: list[_Prompt], features: dict[str, ImageFeatures]) -> tuple[Prompts, torch.Tensor]:
+        """Run prompts (ascending in length) once each, and add the features of new pictures to `features`.
+
+        Returns:
+            the prompts, and the logits (G, V) of the first token drawn.
+        """
+        parts, logits = zip(*(self._prefill_part(part, features) for part in _parts(prompts)), strict=True)
+        return Prompts.join(parts), torch.cat(logits)
+
+    def _prefill_part(self, prompts: list[_Prompt], features: dict[str, ImageFeatures]) -> tuple[Prompts, torch.Tensor]:
+        backbone, head, family = backbone_of(self.model), self.model.get_output_embeddings(), self.encoder.family
+        device = head.weight.device
+        self._encode_new(prompts, features)
+        pictures = [features[item.key] for prompt in prompts for item in prompt.media]
+        positions = [
+            family.position_ids(backbone, prompt.input_ids, [item.inputs for item in prompt.media])
+            for prompt in prompts
+        ]
+        longest = len(prompts[-1].input_ids)
+        position_ids = torch.stack([_padded(item, longest) for item in positions], dim=1).to(device)  # (A, G, P)
+        cache = DynamicCache()
+        hidden = backbone(
+            input_ids=torch.stack([_padded(torch.tensor(prompt.input_ids), longest) for prompt in prompts]).to(device),
+            position_ids=position_ids if len(position_ids) > 1 else position_ids[0],
+            past_key_values=cache,
+            use_cache=True,
+            **({"mm_encoder_outputs": {"image": as_encoder_output(pictures)}} if pictures else {}),
+        ).last_hidden_state
+        lengths = torch.tensor([len(prompt.input_ids) for prompt in prompts], device=device)
+        padding = torch.arange(longest, device=device) >= lengths[:, None, None]  # (G, 1, P)
+        layers = [
+            (layer.keys.masked_fill_(padding[..., None], 0), layer.values.masked_fill_(padding[..., None], 0))
+            for layer in cache.layers
+        ]
+        next_positions = torch.stack([item.max() + 1 for item in positions]).to(device)
+        last = hidden[torch.arange(len(prompts), device=device), lengths - 1]
+        return Prompts(layers, lengths, next_positions), head(last)
+
+    def _encode_new(self, prompts: list[_Prompt], features: dict[str, ImageFeatures]) -> None:
+        """Encode the pictures of the prompts that `features` lacks."""
+        new = {item.key: item for prompt in prompts for item in prompt.media if item.key not in features}
+        media, counts = [item.inputs for item in new.values()], [item.num_tokens for item in new.values()]
+        features.update(zip(new, encode_images(self.model, self.encoder.family, media, counts), strict=True))
+
+    def _decode(
+        self,
+        prompts: Prompts,
+        logits: torch.Tensor,
+        prompt_of_sample: list[int],
+        seeds: list[int],
+        params: SamplingParams,
+    ) -> _Drawn:
+        """Draw a sample of prompt `prompt_of_sample[n]` with `seeds[n]` for each n, `batch_sequences` at a time."""
+        drawn = _Drawn([], [])
+        decoder = backbone_of(self.model).get_decoder()
+        with attending_to_branches(decoder):
+            for first in range(0, len(seeds), self.batch_sequences):
+                chunk = slice(first, first + self.batch_sequences)
+                rows = torch.tensor(prompt_of_sample[chunk], device=logits.device)
+                uniform = uniforms(seeds[chunk], params.max_new_tokens).to(logits.device)
+                table, lengths, stopped = self._decode_chunk(prompts, logits, rows, uniform, params)
+                drawn.token_ids.extend(
+                    ids[:length] for ids, length in zip(table.tolist(), lengths.tolist(), strict=True)
+                )
+                drawn.stopped.extend(stopped.tolist())
+        return drawn
+
+    def _decode_chunk(
+        self,
+        prompts: Prompts,
+        logits: torch.Tensor,
+        row_of_sample: torch.Tensor,
+        uniform: torch.Tensor,
+        params: SamplingParams,
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Draw all tokens of B samples.
+
+        Args:
+            logits: (G, V) of the first token.
+            row_of_sample: (B,) the prompt of each sample: at first the rows of the decoder are the prompts.
+            uniform: (B, T).
+
+        Returns:
+            token ids (B, T), of which the first `lengths` (B,) count; whether a stop token ended the sample (B,).
+        """
+        decoder, head = backbone_of(self.model).get_decoder(), self.model.get_output_embeddings()
+        stop_ids = torch.tensor(sorted(self.encoder.stop_ids), device=uniform.device)
+        cache = BranchCache(prompts, max_samples=len(uniform))
+        table = torch.zeros_like(uniform, dtype=torch.long)
+        lengths = torch.full_like(row_of_sample, params.max_new_tokens)
+        stopped = torch.zeros_like(row_of_sample, dtype=torch.bool)
+        samples = torch.arange(len(uniform), device=uniform.device)  # those that go on
+        for step in range(params.max_new_tokens):
+            token_ids = draw(logits, row_of_sample, uniform[samples, step], params)
+            table[samples, step] = token_ids
+            ends = torch.isin(token_ids, stop_ids)
+            lengths[samples[ends]] = step + 1
+            stopped[samples[ends]] = True
+            samples, row_of_sample, token_ids = samples[~ends], row_of_sample[~ends], token_ids[~ends]
+            if len(samples) == 0 or step + 1 == params.max_new_tokens:
+                break
+            row_tokens, row_of_sample = cache.branch(row_of_sample, token_ids)
+            hidden = decoder(
+                input_ids=row_tokens[:, None],
+                position_ids=cache.position_ids,
+                past_key_values=cache,
+                use_cache=True,
+                branches=cache,
+            ).last_hidden_state
+            logits = head(hidden[:, -1])
+        return table, lengths, stopped
+
+    def _samples(self, prefix: str, seeds: list[int], drawn: _Drawn, first: int) -> list[Sample]:
+        """Turn the rows from `first` on into the samples of one request."""
+        prefix_ids = self.encoder.completion(prefix, end_of_turn=False) if prefix else []
+        # Decoded together: a tokenizer may treat the first token of a text unlike the others (its leading space).
+        start = len(self.encoder.decode(prefix_ids)) if prefix else 0
+        samples = []
+        for row, seed in enumerate(seeds, first):
+            ids, stopped = drawn.token_ids[row], drawn.stopped[row]
+            text = self.encoder.decode(prefix_ids + (ids[:-1] if stopped else ids))[start:]
+            samples.append(Sample(text=text, num_tokens=len(ids), truncated=not stopped, seed=seed))
+        return samples
+
+
+def _context_tokens(config: Any) -> int | None:
+    """Return how many tokens the decoder can see: its context, or its sliding window where that is shorter."""
+    text_config = config.get_text_config()
+    limits = [getattr(text_config, name, None) for name in ("max_position_embeddings", "sliding_window")]
+    return min((limit for limit in limits if limit), default=None)
+
+
+def _parts(prompts: list[_Prompt]) -> Iterator[list[_Prompt]]:
+    """Cut prompts (ascending in length) so that a part, padded to its longest, has at most `PREFILL_TOKENS` tokens."""
+    part: list[_Prompt] = []
+    for prompt in prompts:
+        if part and (len(part) + 1) * len(prompt.input_ids) > PREFILL_TOKENS:
+            yield part
+            part = []
+        part.append(prompt)
+    yield part
+
+
+def _padded(values: torch.Tensor, length: int) -> torch.Tensor:
+    """Pad the last dimension with zeros on the right."""
+    return torch.nn.functional.pad(values, (0, length - values.shape[-1]))
+
+
+@contextmanager
+def _evaluating(model: torch.nn.Module) -> Iterator[None]:
+    """Put the model in evaluation mode, and every module back into its own mode afterwards."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True

@@ -1,0 +1,182 @@
+"""Which weights are trained: freezing by name, and LoRA adapters.
+
+Adapters are injected in place (peft behind transformers): the model keeps its class and its attributes, so code that
+calls `model.model` or `model.lm_head` does not see them. The reference model of a preference objective is then the
+same weights with the adapters off, `reference_mode`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from peft import LoraConfig
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import nn
+from transformers import PreTrainedModel
+
+from triptych.errors import TriptychError
+
+
+@dataclass(frozen=True)
+class ParameterCounts:
+    """Numbers of parameters that are trained and that are not; a tied weight counts once."""
+
+    trainable: int
+    frozen: int
+
+    def __str__(self) -> str:
+        share = self.trainable / max(self.trainable + self.frozen, 1)
+        return f"{self.trainable:,} parameters are trained ({share:.2%}), {self.frozen:,} are frozen"
+
+
+@dataclass
+class LoraSettings:
+    """Settings of LoRA (arXiv:2106.09685); names and defaults are TRL's."""
+
+    lora_r: int = 16
+    """Rank."""
+    lora_alpha: int = 32
+    """The update is scaled by lora_alpha / lora_r."""
+    lora_dropout: float = 0.05
+    lora_target_modules: Sequence[str] = ()
+    """Patterns of module names, as for `freeze`; empty: all linear layers of the language model, without its head."""
+
+    def __post_init__(self) -> None:
+        if self.lora_r < 1 or self.lora_alpha <= 0 or not 0 <= self.lora_dropout < 1:
+            raise TriptychError(
+                "LoRA needs lora_r >= 1, lora_alpha > 0 and 0 <= lora_dropout < 1, not "
+                f"{self.lora_r}, {self.lora_alpha} and {self.lora_dropout}."
+            )
+
+
+def count_parameters(model: nn.Module) -> ParameterCounts:
+    """Count what is trained and what is frozen."""
+    trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    return ParameterCounts(trainable, sum(parameter.numel() for parameter in model.parameters()) - trainable)
+
+
+def freeze(model: nn.Module, patterns: Sequence[str]) -> ParameterCounts:
+    """Stop training every module whose name matches a pattern, with all it contains.
+
+    Args:
+        patterns: names or shell-style patterns, matched against the end of the dotted module name:
+            `vision_tower`, `language_model.layers.0`, `layers.*.mlp`.
+    Returns:
+        the counts after freezing.
+    Raises:
+        TriptychError: a pattern matches no module with parameters.
+    """
+    for pattern in patterns:
+        for _, module in _matching_modules(model, pattern):
+            module.requires_grad_(False)
+    return count_parameters(model)
+
+
+def disable_dropout(model: nn.Module) -> None:
+    """Set every dropout probability to zero, so that training and evaluation mode compute the same function.
+
+    Preference objectives compare a policy with its reference; dropout would be noise in that comparison.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        # Attention in transformers keeps its probability as a number of the module.
+        for name, value in vars(module).items():
+            if "dropout" in name and isinstance(value, float):
+                setattr(module, name, 0.0)
+
+
+def add_lora(model: PreTrainedModel, settings: LoraSettings) -> PreTrainedModel:
+    """Add LoRA adapters in place and freeze all other weights; returns the same model.
+
+    Experts of a mixture-of-experts model are one tensor per layer in transformers, not linear layers, and get none.
+
+    Raises:
+        TriptychError: the model already has adapters, or a pattern matches no linear layer.
+    """
+    if _adapter_layers(model):
+        raise TriptychError("The model has adapters already. Merge them first: merge_adapters(model).")
+    if settings.lora_target_modules:
+        targets = [
+            name
+            for pattern in settings.lora_target_modules
+            for name, _ in _matching_modules(model, pattern, kind=nn.Linear)
+        ]
+    else:
+        decoder = model.get_decoder()
+        prefix = next(name for name, module in model.named_modules() if module is decoder)
+        targets = [f"{prefix}.{name}" for name, module in decoder.named_modules() if isinstance(module, nn.Linear)]
+    model.add_adapter(
+        LoraConfig(
+            r=settings.lora_r,
+            lora_alpha=settings.lora_alpha,
+            lora_dropout=settings.lora_dropout,
+            target_modules=sorted(set(targets)),
+        )
+    )
+    return model
+
+
+@contextmanager
+def reference_mode(model: nn.Module) -> Iterator[None]:
+    """Switch the adapters off: inside, the model is the one it was before they were trained.
+
+    Raises:
+        TriptychError: the model has no adapters.
+    """
+    layers = _adapter_layers(model)
+    if not layers:
+        raise TriptychError("The model has no adapters, so its reference must be a separate model.")
+    active = [layer for layer in layers if not layer.disable_adapters]
+    for layer in active:
+        layer.enable_adapters(False)
+    try:
+        yield
+    finally:
+        for layer in active:
+            layer.enable_adapters(True)
+
+
+def merge_adapters(model: PreTrainedModel) -> PreTrainedModel:
+    """Add the updates of the adapters to the weights and remove the adapters, in place; returns the same model.
+
+    The model can then be saved as usual. One without adapters is left as it is.
+
+    Raises:
+        TriptychError: merging gives weights that are not finite.
+    """
+    if not _adapter_layers(model):
+        return model
+    for name, module in list(model.named_modules()):
+        if isinstance(module, BaseTunerLayer):
+            try:
+                module.merge(safe_merge=True)
+            except ValueError as error:
+                raise TriptychError(f"Cannot merge the adapter of {name}: {error}") from error
+            model.set_submodule(name, module.get_base_layer())
+    del model.peft_config
+    model._hf_peft_config_loaded = False  # as transformers does when the last adapter is deleted
+    return model
+
+
+def _adapter_layers(model: nn.Module) -> list[BaseTunerLayer]:
+    return [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
+
+
+def _matching_modules(model: nn.Module, pattern: str, kind: type[nn.Module] = nn.Module) -> list[tuple[str, nn.Module]]:
+    matches = [
+        (name, module)
+        for name, module in model.named_modules()
+        if name
+        and isinstance(module, kind)
+        and (fnmatchcase(name, pattern) or fnmatchcase(name, f"*.{pattern}"))
+        and next(module.parameters(), None) is not None
+    ]
+    if not matches:
+        names = ", ".join(name for name, _ in model.named_modules() if name.count(".") in (0, 1) and name)
+        what = "module with parameters" if kind is nn.Module else f"{kind.__name__} layer"
+        raise TriptychError(f"The pattern {pattern!r} matches no {what}. The model has, among others: {names}.")
+    return matches

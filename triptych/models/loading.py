@@ -1,0 +1,227 @@
+"""Load any Hugging Face image-text-to-text model and its processor, or build an MM1 from nothing.
+
+Weights are read from safetensors only, code of a checkpoint runs only on request, and a folder that cannot be used is
+refused with a sentence that says why.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from transformers import (
+    CONFIG_MAPPING,
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    CLIPImageProcessorPil,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    ProcessorMixin,
+)
+from transformers.image_processing_utils import BaseImageProcessor
+
+from triptych.errors import TriptychError
+from triptych.models.mm1 import MM1Config, MM1ForConditionalGeneration, MM1Processor
+from triptych.models.processors_without_video import load_image_text_processor
+
+DTYPES = ("float32", "bfloat16", "float16", "auto")
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+# Keys that configurations of transformers read without declaring them as fields.
+_ACCEPTED_BY_CONFIGS = {"model_type", "head_dim", "rope_theta", "rope_scaling"}
+_T = TypeVar("_T")
+
+
+def load_model(
+    path: str | Path,
+    *,
+    dtype: str = "float32",
+    attn_implementation: str = "sdpa",
+    trust_remote_code: bool = False,
+) -> PreTrainedModel:
+    """Load an image-text-to-text model from a folder or from the Hugging Face hub.
+
+    Args:
+        path: a folder written by `save_pretrained`, or a hub name such as `llava-hf/llava-1.5-7b-hf`.
+        dtype: `float32`, `bfloat16`, `float16`, or `auto` for that of the checkpoint.
+        attn_implementation: a name transformers knows or that was registered with it.
+        trust_remote_code: run Python code that comes with the checkpoint.
+    Returns:
+        the model in evaluation mode.
+    Raises:
+        TriptychError: the folder is missing or incomplete, holds pickled weights or an adapter only, lacks weights of
+            the model, or is of a kind that transformers does not load as image-text-to-text.
+    """
+    if dtype not in DTYPES:
+        raise TriptychError(f"dtype is {dtype!r}; choose one of {', '.join(DTYPES)}.")
+    folder = _local_folder(path)
+    if folder is not None:
+        _check_model_folder(folder)
+    model, info = _load(
+        lambda: AutoModelForImageTextToText.from_pretrained(
+            str(folder or path),
+            dtype=dtype,
+            attn_implementation=attn_implementation,
+            trust_remote_code=trust_remote_code,
+            use_safetensors=True,
+            output_loading_info=True,
+        ),
+        what="model",
+        path=path,
+    )
+    if missing := sorted(info["missing_keys"]):
+        raise TriptychError(
+            f"{path} lacks {len(missing)} weights of its model, for example {', '.join(missing[:3])}: they would start "
+            "at random. Copy or save the checkpoint again."
+        )
+    return model
+
+
+def load_processor(path: str | Path, *, trust_remote_code: bool = False) -> ProcessorMixin:
+    """Load the processor of a model: tokenizer, chat template and image processor.
+
+    Without torchvision the Pillow image processors load, and families with native video take pictures only.
+
+    Raises:
+        TriptychError: the folder is missing, or holds no processor for images.
+    """
+    folder = _local_folder(path)
+    if folder is not None and not any(
+        (folder / name).is_file() for name in ("processor_config.json", "preprocessor_config.json")
+    ):
+        raise TriptychError(
+            f"{folder} holds no processor (processor_config.json or preprocessor_config.json). Write one there with "
+            f"load_processor('<the model it was trained from>').save_pretrained('{folder}')."
+        )
+    name = str(folder or path)
+    processor = _load(
+        lambda: (
+            AutoProcessor.from_pretrained(name, trust_remote_code=True)
+            if trust_remote_code
+            else load_image_text_processor(name)
+        ),
+        what="processor",
+        path=path,
+    )
+    if not isinstance(processor, ProcessorMixin) or getattr(processor, "image_processor", None) is None:
+        raise TriptychError(
+            f"{path} has a {type(processor).__name__} but no processor for text and images. "
+            "Save the processor of the model beside it with save_pretrained."
+        )
+    return processor
+
+
+def build_mm1(
+    config: Mapping[str, Any],
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    seed: int = 0,
+    image_processor: BaseImageProcessor | None = None,
+    sub_images_per_side: int = 1,
+) -> tuple[MM1ForConditionalGeneration, MM1Processor]:
+    """Build an MM1 with random weights, which are a function of the configuration and the seed alone.
+
+    Args:
+        config: fields of `MM1Config`; `vision_config` and `text_config` are mappings with a `model_type`. The sizes
+            that follow from the tokenizer are filled in: token ids, and `vocab_size` where it is not given.
+        tokenizer: one with an `<image>` token, such as `train_tokenizer` returns.
+        seed: for the weights; the state of torch's own generator is left as it was.
+        image_processor: by default CLIP's, resizing straight to the square the encoder takes.
+        sub_images_per_side: see `MM1Processor`.
+    Raises:
+        TriptychError: an unknown key, a vocabulary smaller than the tokenizer's, or parts that do not fit together.
+    """
+    _refuse_unknown_keys(config, MM1Config, "the model configuration")
+    parts: dict[str, dict[str, Any]] = {}
+    for name in ("vision_config", "text_config"):
+        parts[name] = part = dict(config.get(name) or {})
+        if part.get("model_type") not in CONFIG_MAPPING:
+            raise TriptychError(
+                f"{name} needs a `model_type` that transformers knows, such as "
+                f"{'clip_vision_model' if name == 'vision_config' else 'llama'}, not {part.get('model_type')!r}."
+            )
+        _refuse_unknown_keys(part, CONFIG_MAPPING[part["model_type"]], name)
+    text = parts["text_config"]
+    if text.setdefault("vocab_size", len(tokenizer)) < len(tokenizer):
+        raise TriptychError(f"vocab_size is {text['vocab_size']}, but the tokenizer has {len(tokenizer)} tokens.")
+    for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
+        text[name] = getattr(tokenizer, name)
+
+    mm1_config = MM1Config(**{**config, **parts})
+    side = mm1_config.image_size
+    if image_processor is None:
+        image_processor = CLIPImageProcessorPil(size={"height": side, "width": side}, do_center_crop=False)
+    processor = MM1Processor(
+        image_processor, tokenizer, mm1_config.num_image_tokens, sub_images_per_side=sub_images_per_side
+    )
+    mm1_config.image_token_id = processor.image_token_id
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        torch.manual_seed(seed)
+        return MM1ForConditionalGeneration(mm1_config), processor
+
+
+def _local_folder(path: str | Path) -> Path | None:
+    """Return the folder, or None for a hub name."""
+    folder = Path(path).expanduser()
+    if folder.is_dir():
+        return folder
+    if folder.is_file():
+        raise TriptychError(f"{path} is a file. Give the folder that holds config.json and the weights.")
+    if not _HUB_NAME.fullmatch(str(path)):
+        raise TriptychError(f"There is no folder {path}.")
+    return None
+
+
+def _check_model_folder(folder: Path) -> None:
+    if not (folder / "config.json").is_file():
+        if (folder / "adapter_config.json").is_file():
+            raise TriptychError(_adapter_sentence(folder))
+        raise TriptychError(f"{folder} holds no config.json. Give a folder written by save_pretrained.")
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        if missing := sorted(shard for shard in shards if not (folder / shard).is_file()):
+            raise TriptychError(f"{folder} lacks {len(missing)} of {len(shards)} weight files: {', '.join(missing)}.")
+    elif not any(folder.glob("*.safetensors")):
+        pickles = sorted(p.name for suffix in ("bin", "pt", "pth", "ckpt") for p in folder.glob(f"*.{suffix}"))
+        if pickles:
+            raise TriptychError(
+                f"{folder} holds pickled weights only ({', '.join(pickles[:3])}). A pickle can run code when it is "
+                "read, so only safetensors are loaded. If you trust where they come from, load them with transformers "
+                "and save_pretrained, which writes safetensors."
+            )
+        raise TriptychError(f"{folder} holds a config.json but no weights (*.safetensors).")
+
+
+def _adapter_sentence(folder: Path) -> str:
+    adapter = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    base = adapter.get("base_model_name_or_path") or "<base model>"
+    return (
+        f"{folder} holds an adapter, not a model. Merge it into its base model first: "
+        f"peft.PeftModel.from_pretrained(load_model('{base}'), '{folder}').merge_and_unload()"
+        ".save_pretrained('<new folder>'), with load_model from triptych.models.loading."
+    )
+
+
+def _load(load: Callable[[], _T], *, what: str, path: str | Path) -> _T:
+    """Call `load`, turning what goes wrong into one sentence with the name of the folder."""
+    try:
+        return load()
+    except TriptychError:
+        raise
+    except Exception as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise TriptychError(f"Cannot load the {what} from {path}: {type(error).__name__}: {reason}") from error
+
+
+def _refuse_unknown_keys(given: Mapping[str, Any], config_class: type, where: str) -> None:
+    known = {field.name for field in fields(config_class)} | set(config_class.attribute_map) | _ACCEPTED_BY_CONFIGS
+    for key in given:
+        if key not in known:
+            near = difflib.get_close_matches(key, known) or sorted(known)
+            raise TriptychError(f"Unknown key {key!r} in {where}. {config_class.__name__} has {', '.join(near)}.")

@@ -1,0 +1,106 @@
+"""Write the report: one run directory becomes one HTML file that opens from disk.
+
+The page is self-contained: pictures, plots and styles are inside it, it loads nothing and needs no script.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from triptych.data.files import write_text_atomic
+from triptych.report import before_after, curves, examples, overview, results, study, wording
+from triptych.report.pictures import Pictures
+from triptych.report.reading import Run, Stage, read_run
+
+HERE = Path(__file__).parent
+MAX_CONFIG_CHARACTERS = 20_000
+
+
+@dataclass(frozen=True)
+class StageDetails:
+    """What is kept for looking up: configuration, result, and what was interrupted or set aside."""
+
+    stage: Stage
+    config: str
+    result: str
+    quarantine: list[tuple[str, int]]
+
+
+def build_report(run: Path) -> Path:
+    """Write `run/report.html` and return its path.
+
+    Args:
+        run: a run directory, `runs/NAME`. Any stage may be missing, unfinished, or be running at this moment.
+
+    Raises:
+        DataError: kind `run_missing`, there is no such folder.
+    """
+    found = read_run(Path(run))
+    page = _environment().get_template("report.html.j2").render(_context(found))
+    path = found.folder / "report.html"
+    write_text_atomic(path, page)
+    return path
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(HERE),
+        autoescape=True,  # whatever the suffix: completions are untrusted text
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["number"] = wording.number
+    return environment
+
+
+def _context(run: Run) -> dict[str, Any]:
+    pictures = Pictures()
+    stages = [stage for stage in run.stages.values() if stage.is_here]
+    logs = {stage.name: log for stage in stages if (log := curves.read_log(run, stage)).columns}
+    estimates = results.measured(run)
+    pairs = examples.pair_stages(run, stages, pictures)
+    return {
+        "run": run,
+        "style": Markup((HERE / "report.css").read_text(encoding="utf-8")),
+        "sentences": overview.summary_sentences(run, logs, pairs, estimates),
+        "panels": overview.panels(run, logs, pairs, estimates),
+        "times": overview.stage_times(run),
+        "total_time": overview.total_time(run),
+        "command": f"triptych run recipe.yaml --out {shlex.quote(f'../{run.name}-again')}" if run.recipe_text else "",
+        "metrics": results.METRICS,
+        "rows": results.result_rows(run, estimates),
+        "estimates": estimates,
+        "result_plots": results.result_plots(estimates),
+        "study": study.read_study(run),
+        "mixtures": {name: shares for name, log in logs.items() if (shares := curves.mixture(run.stages[name], log))},
+        "kinds": examples.data_kinds(run, pictures),
+        "curves": [curves.stage_curves(run.stages[name], log) for name, log in logs.items()],
+        "pairs": pairs,
+        "before_after": before_after.before_after(run, pictures),
+        "details": [_details(run, stage) for stage in stages],
+        "versions": overview.versions(run),
+        "pictures": pictures,
+        "problems": run.problems,
+    }
+
+
+def _details(run: Run, stage: Stage) -> StageDetails:
+    reasons: Counter[str] = Counter()
+    for row in run.rows(stage.folder / "quarantine.jsonl"):
+        reasons[str(row.get("kind") or row.get("reason") or "no reason given")] += 1
+    result = json.dumps(stage.result, indent=2, ensure_ascii=False) if stage.result else ""
+    return StageDetails(
+        stage,
+        wording.shorten(stage.config_text, MAX_CONFIG_CHARACTERS),
+        wording.shorten(result, MAX_CONFIG_CHARACTERS),
+        sorted(reasons.items(), key=lambda item: (-item[1], item[0])),
+    )

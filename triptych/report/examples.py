@@ -1,0 +1,253 @@
+"""Rows to look at: data, preference pairs, and the same questions before and after.
+
+What is shown is chosen by a hash of the row's id: neither by hand nor by place in the file, and the same on every
+machine. Files are read line by line, so their size does not matter.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from triptych.errors import DataError
+from triptych.group import Completion, Group, Pair
+from triptych.report.pictures import Picture, Pictures
+from triptych.report.reading import Run, Stage
+from triptych.report.wording import first_word, shorten, split_shared
+
+MAX_PICTURES = 4
+"""Pictures shown of one row."""
+DATA_ITEMS = 3
+PAIR_ITEMS = 12
+"""Pairs shown in all, shared out evenly among their sources."""
+LOG_FILES = {"metrics.jsonl", "samples.jsonl", "pairs.jsonl", "quarantine.jsonl"}
+
+
+class Chosen:
+    """The `limit` items whose keys hash lowest, out of any number offered."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self._heap: list[tuple[int, int, Any]] = []
+        self._offered = 0
+
+    def offer(self, key: str, item: Any) -> None:
+        """Keep `item` if its key is among the lowest so far."""
+        self._offered += 1  # breaks ties, so that items are never compared
+        entry = (-int(hashlib.sha256(key.encode()).hexdigest()[:15], 16), -self._offered, item)
+        if len(self._heap) < self.limit:
+            heapq.heappush(self._heap, entry)
+        else:
+            heapq.heappushpop(self._heap, entry)
+
+    @property
+    def items(self) -> list[Any]:
+        """The items kept, in the order of their hashes."""
+        return [item for _, _, item in sorted(self._heap, reverse=True)]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A part of a prompt or document: text or a picture."""
+
+    text: str = ""
+    picture: Picture | None = None
+
+
+@dataclass(frozen=True)
+class DataRow:
+    """One row of a data file as shown."""
+
+    id: str
+    pieces: list[Piece]
+    answer: str | None
+    completion: str | None
+
+
+@dataclass
+class DataKind:
+    """One file of a data folder: its number of rows and some of them."""
+
+    name: str
+    count: int
+    rows: list[DataRow]
+
+
+@dataclass(frozen=True)
+class PairShown:
+    """One preference pair, split where chosen and rejected part."""
+
+    id: str
+    source: str
+    pieces: list[Piece]
+    answer: str | None
+    shared: str
+    chosen: tuple[str, str, str]
+    rejected: tuple[str, str, str]
+    """White space, the first word that differs, and the rest."""
+    chosen_label: str
+    rejected_label: str
+    margin: float | None
+    remark: str
+
+
+@dataclass(frozen=True)
+class PairCount:
+    """One line of the table of pairs: how many of a source were rejected for a reason."""
+
+    stage: str
+    source: str
+    reason: str
+    count: int
+    num_groups: int
+
+
+@dataclass
+class PairStage:
+    """The pairs of one stage."""
+
+    stage: Stage
+    counts: list[PairCount]
+    total: int
+    without: list[tuple[str, int]]
+    """Prompts that gave no pair, by reason."""
+    shown: list[PairShown] = field(default_factory=list)
+
+
+def data_kinds(run: Run, pictures: Pictures) -> list[DataKind]:
+    """Return the kinds of rows in the run's own world: one for each data file."""
+    folder = run.folder / "world"
+    kinds = []
+    for path in _data_files(run, folder):
+        chosen, count = Chosen(DATA_ITEMS), 0
+        for row in run.rows(path):
+            count += 1
+            chosen.offer(str(row.get("id")), row)
+        groups = [group for row in chosen.items if (group := _group(run, path, row))]
+        rows = [_data_row(group, folder, pictures) for group in groups]
+        kinds.append(DataKind(path.stem, count, rows))
+    return kinds
+
+
+def _data_files(run: Run, folder: Path) -> list[Path]:
+    """Return the data files in the order of the manifest, that of the stages that read them; others by name."""
+    world = run.stages.get("world")
+    told = list(world.result.get("rows") or ()) if world else []
+    files = [path for path in folder.glob("*.jsonl") if path.name not in LOG_FILES]
+    return sorted(files, key=lambda path: (told.index(path.stem) if path.stem in told else len(told), path.name))
+
+
+def pair_stages(run: Run, stages: Iterable[Stage], pictures: Pictures) -> list[PairStage]:
+    """Count the pairs of each stage that makes pairs, by source and reason, and pick some of each source."""
+    read = [_read_pairs(run, stage) for stage in stages if (stage.folder / "pairs.jsonl").is_file()]
+    num_sources = sum(len(picked) for _, picked in read)
+    for found, picked in read:
+        root = run.data_root(found.stage)
+        for source in sorted(picked):
+            for group, pair in picked[source].items[: max(2, PAIR_ITEMS // num_sources)]:
+                found.shown.append(_pair_shown(group, pair, root, pictures))
+    return [found for found, _ in read]
+
+
+def _read_pairs(run: Run, stage: Stage) -> tuple[PairStage, dict[str, Chosen]]:
+    path = stage.folder / "pairs.jsonl"
+    counts: Counter[tuple[str, str]] = Counter()
+    groups_with: Counter[tuple[str, str]] = Counter()
+    without: Counter[str] = Counter()
+    picked: dict[str, Chosen] = {}
+    for row in run.rows(path):
+        group = _group(run, path, row)
+        if group is None:
+            continue
+        if not group.pairs:
+            without[str(group.meta.get("no_pair", "no reason given")).replace("_", " ")] += 1
+        kinds = [(pair.source, _reason(group, pair)) for pair in group.pairs]
+        counts.update(kinds)
+        groups_with.update(set(kinds))
+        for source, pair in {pair.source: pair for pair in reversed(group.pairs)}.items():
+            picked.setdefault(source, Chosen(PAIR_ITEMS)).offer(group.id, (group, pair))
+    table = [
+        PairCount(stage.name, source, reason, count, groups_with[source, reason])
+        for (source, reason), count in sorted(counts.items(), key=lambda item: (item[0][0], -item[1], item[0][1]))
+    ]
+    return PairStage(stage, table, counts.total(), without.most_common()), picked
+
+
+def prompt_pieces(group: Group, root: Path, pictures: Pictures) -> list[Piece]:
+    """Return the prompt's texts and pictures in their order."""
+    pieces: list[Piece] = []
+    images, left_out = iter(group.images), 0
+    for part in (part for message in group.prompt for part in message["content"]):
+        if part["type"] == "text":
+            pieces.append(Piece(shorten(part["text"])))
+        elif part["type"] == "video":
+            pieces.append(Piece("[video]"))
+        elif sum(piece.picture is not None for piece in pieces) < MAX_PICTURES:
+            pieces.append(Piece(picture=pictures.add(next(images), root, f"Picture of row {group.id}")))
+        else:
+            left_out += 1
+    if left_out:
+        pieces.append(Piece(f"[and {left_out} more pictures]"))
+    return pieces
+
+
+def _group(run: Run, path: Path, row: dict[str, Any]) -> Group | None:
+    try:
+        return Group.from_row(row)
+    except DataError as error:
+        run.note(str(error.located(file=path.relative_to(run.folder))))
+        return None
+
+
+def _data_row(group: Group, root: Path, pictures: Pictures) -> DataRow:
+    first = next(iter(group.completions), None)
+    return DataRow(group.id, prompt_pieces(group, root, pictures), group.answer, shorten(first.text) if first else None)
+
+
+def _reason(group: Group, pair: Pair) -> str:
+    """Say why the rejected completion lost, as far as the row tells."""
+    rejected = group.completions[pair.rejected]
+    told = (pair.judge or {}).get("reason")
+    known = told or rejected.verdict or ("told without the picture" if pair.source == "dropout_ntp" else "–")
+    return str(known).replace("_", " ")
+
+
+def _pair_shown(group: Group, pair: Pair, root: Path, pictures: Pictures) -> PairShown:
+    chosen, rejected = group.completions[pair.chosen], group.completions[pair.rejected]
+    shared, rest_chosen, rest_rejected = split_shared(chosen.text, rejected.text)
+    remark = ""
+    if rejected.parent == pair.chosen and rejected.cut is not None:
+        remark = f"Rejected continues the first {rejected.cut} characters of chosen without the picture."
+    return PairShown(
+        id=group.id,
+        source=pair.source,
+        pieces=prompt_pieces(group, root, pictures),
+        answer=group.answer,
+        shared=_shorten_start(shared),
+        chosen=_parted(rest_chosen),
+        rejected=_parted(rest_rejected),
+        chosen_label=_label(chosen),
+        rejected_label=_label(rejected),
+        margin=pair.margin,
+        remark=remark,
+    )
+
+
+def _shorten_start(text: str, limit: int = 600) -> str:
+    return text if len(text) <= limit else f"({len(text) - limit:,} more characters) … {text[-limit:].lstrip()}"
+
+
+def _parted(rest: str) -> tuple[str, str, str]:
+    space, word, after = first_word(rest)
+    return space, word, shorten(after)
+
+
+def _label(completion: Completion) -> str:
+    if completion.verdict:
+        return completion.verdict.replace("_", " ")
+    return {True: "correct", False: "wrong", None: ""}[completion.correct]

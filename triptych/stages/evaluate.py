@@ -1,0 +1,115 @@
+"""Evaluation: answers checked against the truth, and free texts checked by a scorer, with 95 % intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from triptych.data.rows import read_groups
+from triptych.engine.blocks import run_blocks
+from triptych.engine.encode import Encoder
+from triptych.engine.inputs import input_fingerprints
+from triptych.engine.run import RunDirectory
+from triptych.errors import DataError, TriptychError
+from triptych.evaluation.cider import cider
+from triptych.evaluation.descriptions import aggregate_descriptions, resolve_scorer
+from triptych.evaluation.intervals import mean, share
+from triptych.feedback.answers import FORMAT_VERDICTS, AnswerRule
+from triptych.feedback.correctness import judge_text
+from triptych.feedback.prompts import cot_prompt
+from triptych.generation.local import LocalGenerator
+from triptych.generation.protocol import Request, Sample, SamplingParams
+from triptych.group import Group, prompt_text
+from triptych.models.loading import load_model, load_processor
+from triptych.stages.configs import EvaluateConfig as Config
+from triptych.stages.configs import Task
+
+
+Row = dict[str, Any]
+
+
+def run(config: Config) -> dict[str, Any]:
+    """Measure every task and return the results that `done.json` holds; answers are in `samples-<task>.jsonl`."""
+    inputs = input_fingerprints([config.model, *(task.data for task in config.tasks)])
+    directory = RunDirectory(config.out, config, inputs=inputs)
+    if directory.done is not None:
+        return directory.done
+    _check(config)
+    model = load_model(config.model, dtype=config.dtype)
+    encoder = Encoder(load_processor(config.model), model.config)
+    generator = LocalGenerator(model, encoder, batch_sequences=config.batch_sequences)
+    result: dict[str, Any] = {}
+    unreadable = asked = 0
+    for task in config.tasks:
+        rows, measured = _measure(config, task, generator, directory.path)
+        result |= measured
+        if task.kind == "accuracy":
+            unreadable += sum(row["verdict"] in FORMAT_VERDICTS for row in rows)
+            asked += len(rows)
+    if asked:
+        result["unparsed"] = share(unreadable, asked)
+    return directory.finish(result)
+
+
+def _check(config: Config) -> None:
+    for task in config.tasks:
+        if task.kind == "description":
+            if not task.scorer:
+                raise TriptychError(f"The task {task.name!r} scores descriptions; name its `scorer`.")
+            resolve_scorer(task.scorer)
+
+
+def _measure(
+    config: Config, task: Task, generator: LocalGenerator, folder: Path
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Answer and judge the rows of a task, and sum up."""
+    groups = read_groups(task.data)[: task.limit or None]
+    if not groups:
+        raise DataError("The file holds no rows.", remedy="Take the task out.", kind="empty_file", file=task.data)
+    if task.cot_prompt:
+        groups = [cot_prompt(group, task.cot_prompt, style=task.answer_style) for group in groups]
+    root = Path(config.root) if config.root else Path(task.data).parent
+    params = SamplingParams(temperature=task.temperature, max_new_tokens=task.max_new_tokens)
+    judge = {"accuracy": _judge_answer, "description": _judge_description}[task.kind]
+
+    def work(block: list[Group]) -> Iterator[dict[str, Any]]:
+        requests = [Request(group, 1, config.seed) for group in block]
+        for group, (sample,) in zip(block, generator.generate(requests, params, root=root), strict=True):
+            row = {"id": group.id, "task": task.name, "prompt": prompt_text(group), "answer": group.answer}
+            media = [item for item in group.images if isinstance(item, str)]
+            yield row | {"images": media, "prediction": sample.text} | judge(task, group, sample)
+
+    name = f"samples-{task.name}.jsonl"
+    rows = run_blocks(folder, name, groups, config.block_size, work, title=f"evaluate {task.name}")
+    summarise = {"accuracy": _summarise_accuracy, "description": _summarise_descriptions}[task.kind]
+    return rows, summarise(task, groups, rows)
+
+
+def _judge_answer(task: Task, group: Group, sample: Sample) -> dict[str, Any]:
+    rule = AnswerRule(style=task.answer_style, kind=task.answer_kind)
+    verdict = judge_text(group, sample.text, rule, truncated=sample.truncated)
+    return {"verdict": verdict, "score": float(verdict == "correct")}
+
+
+def _judge_description(task: Task, group: Group, sample: Sample) -> dict[str, Any]:
+    score = resolve_scorer(task.scorer)(sample.text, group)
+    return {"verdict": "hallucinated" if score["hallucinated"] else "faithful", "score": score["coverage"]} | score
+
+
+def _summarise_accuracy(task: Task, groups: list[Group], rows: list[dict[str, Any]]) -> dict[str, Any]:
+    unreadable = sum(row["verdict"] in FORMAT_VERDICTS for row in rows)
+    return {
+        task.name: share(sum(row["verdict"] == "correct" for row in rows), len(rows)),
+        f"unparsed_{task.name}": share(unreadable, len(rows)),
+    }
+
+
+def _summarise_descriptions(task: Task, groups: list[Group], rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Name the results after the task: `describe` gives `hallucination`, `describe_sampled` `hallucination_sampled`."""
+    results: dict[str, Any] = dict(aggregate_descriptions(rows))
+    references = [[item.text for item in group.completions] for group in groups]
+    if all(references):
+        results["cider"] = mean(cider([row["prediction"] for row in rows], references))
+    suffix = task.name.removeprefix("describe")
+    return {name + suffix: value for name, value in results.items()}

@@ -1,0 +1,62 @@
+"""Pre-training (MM1, arXiv:2403.09611): next-token prediction on the text of a mixture of documents.
+
+Documents are drawn by weight, packed side by side and kept apart by the attention mask, with positions that start
+anew in each. Image tokens carry no target. Everything is trained unless `freeze` names it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from triptych.engine.encode import Encoder
+from triptych.engine.families import backbone_of
+from triptych.engine.inputs import input_fingerprints
+from triptych.engine.loop import TrainingLoop
+from triptych.engine.paths import document_path
+from triptych.engine.run import RunDirectory
+from triptych.engine.scoring import score
+from triptych.engine.trie import pack
+from triptych.errors import TriptychError
+from triptych.group import prompt_text
+from triptych.models.loading import build_mm1, load_model, load_processor
+from triptych.models.mm1.tokenizer import train_tokenizer
+from triptych.objectives.language import token_loss
+from triptych.stages.configs import PretrainConfig as Config
+from triptych.stages.sources import Mixture, read_mixture
+
+
+def run(config: Config) -> dict[str, Any]:
+    """Pre-train and return what `done.json` says of it."""
+    paths = [source.path for source in config.sources] + ([config.init] if config.init else [])
+    directory = RunDirectory(config.out, config, inputs=input_fingerprints(paths), ignore=("out", "logging_steps"))
+    if directory.done is not None:
+        return directory.done
+    if not config.max_steps:
+        raise TriptychError("Pre-training draws from an endless mixture; set max_steps.")
+    mixture = read_mixture(config.sources, config.max_steps * config.items_per_step, config.seed)
+    model, processor = _model(config, mixture)
+    encoder = Encoder(processor, model.config)
+    loop = TrainingLoop(directory, model, config, num_steps=config.max_steps, title="pretrain")
+    drawn: Counter[str] = Counter()
+    for step in loop.steps():
+        items = mixture.step(step, config.items_per_step)
+        drawn.update(item.source for item in items)
+        encoded = mixture.encode(items, encoder.documents)
+        paths = [document_path(encoder, backbone_of(loop.model), prompt) for prompt in encoded]
+        num_targets = sum(sum(path.targets) for path in paths)
+        for micro in loop.micro_batches(paths):
+            batch = pack([[path] for path in micro], config.row_tokens, share=False)
+            scores = loop.forward(score, loop.model, encoder.family, batch)
+            loop.backward(token_loss(scores.per_token_logps, num_targets), batch)
+        loop.update(**mixture.frequencies(step, config.items_per_step))
+    result = {"frequencies": mixture.frequencies(config.max_steps - 1, config.items_per_step)} | loop.summary()
+    return loop.finish(processor, result)
+
+
+def _model(config: Config, mixture: Mixture) -> tuple[Any, Any]:
+    """Build the model named in the configuration, or load the one to continue from."""
+    if config.init:
+        return load_model(config.init), load_processor(config.init)
+    texts = [prompt_text(group).replace("<image>", "") for group in mixture.distinct_groups()]
+    return build_mm1(config.model, train_tokenizer(texts, config.vocab_size), seed=config.seed)

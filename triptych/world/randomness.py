@@ -1,0 +1,27 @@
+"""Random numbers as a pure function of named keys."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import TypeVar
+
+import numpy as np
+
+T = TypeVar("T")
+
+
+def rng_for(*keys: int | str) -> np.random.Generator:
+    """Return a generator that depends on the keys only, such as (seed, split, section, index, purpose).
+
+    Each purpose has its own generator, so that a change in one (more noise, other questions) leaves the others, and
+    with them the pictures, as they were. The keys are hashed with SHA-256: Python's own `hash` of a string changes
+    between processes.
+    """
+    digest = hashlib.sha256("\x1f".join(map(str, keys)).encode()).digest()
+    return np.random.Generator(np.random.PCG64(int.from_bytes(digest[:16], "little")))
+
+
+def pick(rng: np.random.Generator, items: Sequence[T]) -> T:
+    """Return one of the items, each equally likely. (`Generator.choice` would turn them into a NumPy array.)"""
+    return items[int(rng.random() * len(items))]
