@@ -32,7 +32,9 @@ END_TOKENS = {
 }
 GROUPS = [
     Group("one", [text_message("user", None, "How many circles?")], ["a.png"]),
-    Group("two", [text_message("system", "Be brief."), text_message("user", None, "or", None, "?")], ["b.png", "a.png"]),
+    Group(
+        "two", [text_message("system", "Be brief."), text_message("user", None, "or", None, "?")], ["b.png", "a.png"]
+    ),
     Group("none", [text_message("user", "Count to five.")]),
     Group(
         "turns",

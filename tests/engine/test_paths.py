@@ -41,9 +41,9 @@ def test_positions_of_an_answer_go_on_from_the_largest_of_its_prompt(
     first = prompt.input_ids.index(tiny.encoder.family.image_token_id)
     temporal, height, width = path.position_ids.tolist()
     before, after = list(range(first)), list(range(first + 2, len(path.input_ids) - 2))
-    assert temporal == before + [first] * 4 + after
-    assert height == before + [first, first, first + 1, first + 1] + after
-    assert width == before + [first, first + 1, first, first + 1] + after
+    assert temporal == [*before, *[first] * 4, *after]
+    assert height == [*before, first, first, first + 1, first + 1, *after]
+    assert width == [*before, first, first + 1, first, first + 1, *after]
 
 
 def test_a_prompt_without_completions_has_no_paths(tiny_of: Callable[[str], Any]) -> None:
@@ -53,9 +53,7 @@ def test_a_prompt_without_completions_has_no_paths(tiny_of: Callable[[str], Any]
 
 
 @pytest.mark.parametrize("family", ["mm1", "qwen2_vl"])
-def test_targets_of_a_document_are_its_text_but_for_the_first_token(
-    family: str, tiny_of: Callable[[str], Any]
-) -> None:
+def test_targets_of_a_document_are_its_text_but_for_the_first_token(family: str, tiny_of: Callable[[str], Any]) -> None:
     tiny = tiny_of(family)
     parts = [{"type": "text", "text": "A star: "}, {"type": "image"}, {"type": "text", "text": " red"}]
     encoded = tiny.encoder.document(Group("d", [{"role": "document", "content": parts}], ["b.png"]), tiny.root)
@@ -77,7 +75,10 @@ def test_a_document_that_begins_with_a_picture_has_all_its_text_as_targets(tiny_
 def test_rows_with_the_same_pictures_in_the_same_order_make_one_unit(tiny_of: Callable[[str], Any]) -> None:
     tiny = tiny_of("mm1")
     pictures = [["a.png"], [], ["a.png", "b.png"], ["a.png"], [], ["b.png", "a.png"]]
-    groups = [Group(str(n), [text_message("user", *[None] * len(names), "How many?")], names) for n, names in enumerate(pictures)]
+    groups = [
+        Group(str(n), [text_message("user", *[None] * len(names), "How many?")], names)
+        for n, names in enumerate(pictures)
+    ]
     rows = [
         completion_paths(tiny.encoder, backbone_of(tiny.model), prompt, [Completion("1"), Completion("2")])
         for prompt in tiny.encoder.prompts(groups, tiny.root)

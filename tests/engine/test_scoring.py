@@ -94,29 +94,6 @@ def test_known_features_give_the_same_scores_without_the_vision_tower(tiny: Any)
 
 
 @pytest.mark.parametrize("family", ["mm1"])
-def test_pictures_encoded_one_by_one_or_in_another_order_have_the_same_features(tiny: Any) -> None:
-    _check_feature_order(tiny)
-
-
-@pytest.mark.parametrize("family", ["llava_onevision"])
-def test_tiled_pictures_and_pictures_in_company_are_encoded_in_one_call(tiny: Any) -> None:
-    _check_feature_order(tiny)
-
-
-def _check_feature_order(tiny: Any) -> None:
-    media = [
-        item for group in (GROUPS[2], GROUPS[0], GROUPS[4]) for item in tiny.encoder.prompt(group, tiny.root).media
-    ]
-    with torch.no_grad():
-        together = encode_images(
-            tiny.model, tiny.encoder.family, [item.inputs for item in media], [item.num_tokens for item in media]
-        )
-        for item, features in zip(media, together, strict=True):
-            [alone] = encode_images(tiny.model, tiny.encoder.family, [item.inputs], [item.num_tokens])
-            torch.testing.assert_close(features.tokens, alone.tokens, rtol=TOLERANCE, atol=TOLERANCE)
-
-
-@pytest.mark.parametrize("family", ["mm1"])
 def test_a_head_run_in_chunks_gives_the_same_values_and_gradients(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     batch = _pack(tiny, GROUPS)
     logps, gradients = _with_gradients(tiny.model, lambda: score(tiny.model, tiny.encoder.family, batch).logps)

@@ -38,12 +38,9 @@ def texts_of(group, pairs):
 
 def test_samples_become_completions_with_verdicts():
     kept = Completion("earlier", source="human")
-    group = judge_samples(
-        question(completions=[kept]),
-        [sample(said(5), seed=7), sample(said(6)), sample("well"), sample(said("5\nFinal Answer: 6"))]
-        + [sample(said(5), truncated=True)],
-        model="tiny",
-    )
+    drawn = [sample(said(5), seed=7), sample(said(6)), sample("well"), sample(said("5\nFinal Answer: 6"))]
+    drawn.append(sample(said(5), truncated=True))
+    group = judge_samples(question(completions=[kept]), drawn, model="tiny")
     assert group.completions[0] is kept
     new = group.completions[1:]
     assert [item.verdict for item in new] == ["correct", "wrong", "no_answer", "several_answers", "truncated"]

@@ -176,7 +176,9 @@ def _draw(path: Path, scene: list, rng: random.Random) -> None:
             draw.rectangle(box, fill)
         else:
             draw.polygon([(x, y + 14), (x + 14, y + 14), (x + 7, y)], fill)
-    noise = bytes(min(255, max(0, value + rng.randint(-6, 6))) for value in image.tobytes())
+    noise = bytes(
+        min(255, value + shift % 8) for value, shift in zip(image.tobytes(), rng.randbytes(6912), strict=True)
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.frombytes("RGB", image.size, noise).save(path)
 
@@ -300,43 +302,44 @@ def _dropout_pairs(folder: Path, scenes: list) -> None:
 
 def _samples(folder: Path, scenes: list, model: str, rng: random.Random) -> None:
     values = dict(zip(NAMES, METRICS[model], strict=True))
-    rows = []
-    for number, scene in enumerate(scenes):
-        count = _reds(scene)
-        for task in ("direct", "cot"):
-            right = rng.random() < values[task]
-            said = count if right else count + 1
-            steps = f"{model} lists the red objects one by one and counts {said}. Final Answer: {said}"
-            rows.append(
-                {
-                    "id": f"question-{number}",
-                    "task": task,
-                    "prompt": "How many red objects are there?",
-                    "images": [f"images/{number:03}.png"],
-                    "answer": str(count),
-                    "prediction": str(said) if task == "direct" else steps,
-                    "verdict": "correct" if right else "wrong",
-                    "score": float(right),
-                    "claims": None,
-                }
-            )
-        rows.append(_description(number, scene, rng.random() < values["hallucination"]))
-    _jsonl(folder / "samples.jsonl", rows)
+    for task in ("direct", "cot"):
+        rows = [_answer(model, task, n, scene, rng.random() < values[task]) for n, scene in enumerate(scenes)]
+        _jsonl(folder / f"samples-{task}.jsonl", rows)
+    for task, metric in (("describe", "hallucination"), ("describe_sampled", "hallucination_sampled")):
+        rows = [_description(task, n, scene, rng.random() < values[metric]) for n, scene in enumerate(scenes)]
+        _jsonl(folder / f"samples-{task}.jsonl", rows)
 
 
-def _description(number: int, scene: list, hallucinates: bool) -> dict:
+def _answer(model: str, task: str, number: int, scene: list, right: bool) -> dict:
+    said = _reds(scene) + (not right)
+    steps = f"{model} lists the red objects one by one and counts {said}. Final Answer: {said}"
+    return {
+        "id": f"question-{number}",
+        "task": task,
+        "prompt": "<image>How many red objects are there?",
+        "images": [f"images/{number:03}.png"],
+        "answer": str(_reds(scene)),
+        "prediction": str(said) if task == "direct" else steps,
+        "verdict": "correct" if right else "wrong",
+        "score": float(right),
+    }
+
+
+def _description(task: str, number: int, scene: list, hallucinates: bool) -> dict:
     claims = [{"text": f"a {colour} {shape} {place}", "right": True} for colour, shape, place in scene]
     if hallucinates:
         claims.append({"text": "a purple hexagon in the centre", "right": False})
     return {
         "id": f"picture-{number}",
-        "task": "describe",
-        "prompt": "Describe the picture.",
+        "task": task,
+        "prompt": "<image>Describe the picture.",
         "images": [f"images/{number:03}.png"],
         "answer": None,
         "prediction": ", ".join(claim["text"] for claim in claims).capitalize() + ".",
-        "verdict": "",
-        "score": None,
+        "verdict": "hallucinated" if hallucinates else "faithful",
+        "score": 1.0,
+        "hallucinated": hallucinates,
+        "coverage": 1.0,
         "claims": claims,
     }
 

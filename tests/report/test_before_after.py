@@ -9,8 +9,9 @@ from triptych.report.reading import read_run
 
 
 def _write(folder, model, verdicts, task="cot"):
-    path = folder / f"evaluate_{model}" / "samples.jsonl"
+    path = folder / f"evaluate_{model}" / f"samples-{task}.jsonl"
     path.parent.mkdir()
+    (path.parent / "config.yaml").write_text("seed: 0")
     rows = [
         {"id": name, "task": task, "prompt": "<image>Why?", "prediction": f"{model} says {name}", "verdict": verdict}
         for name, verdict in verdicts.items()
@@ -23,6 +24,7 @@ def _write(folder, model, verdicts, task="cot"):
     [
         ({"verdict": "correct", "score": 0}, True),
         ({"verdict": "no_answer", "score": 1}, False),
+        ({"verdict": "faithful", "score": 0.2}, True),
         ({"score": 1.0}, True),
         ({"score": 0.4}, False),
         ({}, None),
@@ -59,7 +61,12 @@ def test_answers_are_joined_by_task_and_id_and_their_changes_counted(tmp_path):
 
 def test_tasks_come_in_the_order_of_the_story(tmp_path):
     found = before_after(read_run(write_run(tmp_path / "run", curves=False)), Pictures())
-    assert [task.title for task in found.tasks] == ["Direct answers", "Chain of thought", "Descriptions, greedy"]
+    assert [task.title for task in found.tasks] == [
+        "Direct answers",
+        "Chain of thought",
+        "Descriptions, greedy",
+        "Descriptions, sampled",
+    ]
     assert all(len(task.samples) <= 5 for task in found.tasks)
     assert all(sample.pieces[0].picture.problem == "" for task in found.tasks for sample in task.samples)
 

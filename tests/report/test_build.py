@@ -141,7 +141,7 @@ def test_text_from_any_file_is_escaped(tmp_path):
     sample = {"id": said, "task": said, "prediction": said, "verdict": said, "prompt": said}
     sample["claims"] = [{"text": "other words than " + said, "right": False}]
     for model in ("sft", "mpo"):
-        append(folder / f"evaluate_{model}" / "samples.jsonl", json.dumps(sample) + "\n")
+        append(folder / f"evaluate_{model}" / "samples-cot.jsonl", json.dumps(sample) + "\n")
     study = {"metrics": {}, "targets": [{"name": texts["target"], "target": texts["target"]}]}
     (folder / "study.json").write_text(json.dumps(study))
     pair = {"chosen": 0, "rejected": 1, "source": texts["pair"]}
@@ -178,7 +178,7 @@ def test_any_part_may_be_missing(tmp_path, missing):
 
 def test_a_run_that_was_stopped_in_the_middle_of_a_line_gives_a_page(tmp_path):
     folder = write_run(tmp_path / "run", curves=False)
-    for name in ("mpo/metrics.jsonl", "pairs_dropout/pairs.jsonl", "evaluate_mpo/samples.jsonl"):
+    for name in ("mpo/metrics.jsonl", "pairs_dropout/pairs.jsonl", "evaluate_mpo/samples-cot.jsonl"):
         append(folder / name, '{"step": 281, "id": "x')
         (folder / name).with_name("done.json").unlink()
     page = Page(build_report(folder).read_text(encoding="utf-8"))
@@ -199,7 +199,7 @@ def test_a_large_run_gives_a_small_page(tmp_path):
     (folder / "sft" / "metrics.jsonl").write_text("\n".join(rows) + "\n")
     sample = json.dumps({"id": "x", "task": "cot", "prompt": "y " * 20_000, "prediction": "z " * 20_000}) + "\n"
     for model in ("sft", "mpo"):
-        append(folder / f"evaluate_{model}" / "samples.jsonl", sample)
+        append(folder / f"evaluate_{model}" / "samples-cot.jsonl", sample)
     assert build_report(folder).stat().st_size < 700_000
 
 

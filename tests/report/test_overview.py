@@ -4,6 +4,7 @@ import struct
 from tests.report.report_run import write_run
 from triptych.report.curves import read_log
 from triptych.report.examples import pair_stages
+from triptych.report.items import differences_to_base
 from triptych.report.overview import count_parameters, panels, stage_times, summary_sentences, total_time, versions
 from triptych.report.pictures import Pictures
 from triptych.report.reading import Stage, read_run
@@ -16,8 +17,13 @@ def _parts(folder):
     return run, logs, pair_stages(run, run.stages.values(), Pictures()), measured(run)
 
 
+def _summary(folder):
+    parts = _parts(folder)
+    return summary_sentences(*parts, differences_to_base(parts[0], parts[-1]))
+
+
 def test_the_summary_tells_what_was_done_and_what_changed(tmp_path):
-    text = " ".join(summary_sentences(*_parts(write_run(tmp_path / "run"))))
+    text = " ".join(_summary(write_run(tmp_path / "run")))
     assert "trained in 5 stages (pretrain, sft, mpo, sft_on_chosen, dpo)" in text
     assert "9 min 23 s all told" in text  # the sum of the fake times plus four seconds
     assert "chain-of-thought accuracy rose from 64.3 % to 73.8 %" in text
@@ -34,7 +40,7 @@ def test_the_summary_names_what_is_missing(tmp_path):
     summary = json.loads((folder / "summary.json").read_text())
     del summary["stages"]["evaluate_dpo"]
     (folder / "summary.json").write_text(json.dumps(summary))
-    text = " ".join(summary_sentences(*_parts(folder)))
+    text = " ".join(_summary(folder))
     assert "Not finished: dpo." in text
     assert "Removed since: world." in text
     assert "Not run yet: evaluate_dpo." in text
@@ -42,7 +48,7 @@ def test_the_summary_names_what_is_missing(tmp_path):
 
 def test_an_empty_run_says_so(tmp_path):
     parts = _parts(tmp_path)
-    assert summary_sentences(*parts) == ["Nothing has run here yet."]
+    assert summary_sentences(*parts, {}) == ["Nothing has run here yet."]
     assert [(panel.figure, panel.label) for panel in panels(*parts)] == [
         ("–", "not run yet"),
         ("–", "no pairs yet"),

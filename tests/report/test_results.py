@@ -4,6 +4,7 @@ import math
 import pytest
 
 from tests.report.report_run import write_run
+from triptych.report.items import differences_to_base
 from triptych.report.reading import read_run
 from triptych.report.results import (
     METRICS,
@@ -58,7 +59,7 @@ def test_cells_hold_value_interval_best_and_difference(tmp_path):
     item = {"direct": {"value": 0.6, "ci": [0.58, 0.62]}, "hallucination": {"value": 0.3, "ci": [0.28, 0.32]}}
     new = {"direct": {"value": 0.7, "ci": [0.68, 0.72]}, "hallucination": {"value": 0.4, "ci": [0.38, 0.42]}}
     run = _run_with(tmp_path, {"sft": item, "mpo": new})
-    start, end = result_rows(run, measured(run))
+    start, end = result_rows(run, measured(run), differences_to_base(run, measured(run)))
     direct, hallucination = end.cells[0], end.cells[METRICS.index(HALLUCINATION)]
     assert (direct.value, direct.interval, direct.best) == ("70.0", "68.0 – 72.0", True)
     assert (direct.difference, direct.verdict) == ("+10.0", "better")
@@ -70,9 +71,14 @@ def test_cells_hold_value_interval_best_and_difference(tmp_path):
 
 def test_a_tie_makes_both_best_and_a_lone_model_is_not_best(tmp_path):
     run = _run_with(tmp_path, {"sft": {"direct": 0.5}, "mpo": {"direct": 0.5}})
-    assert [row.cells[0].best for row in result_rows(run, measured(run))] == [True, True]
+    assert [row.cells[0].best for row in result_rows(run, measured(run), differences_to_base(run, measured(run)))] == [
+        True,
+        True,
+    ]
     run = _run_with(tmp_path, {"sft": {"direct": 0.5}})
-    assert [row.cells[0].best for row in result_rows(run, measured(run))] == [False]
+    assert [row.cells[0].best for row in result_rows(run, measured(run), differences_to_base(run, measured(run)))] == [
+        False
+    ]
 
 
 def test_models_that_the_recipe_has_yet_to_measure_have_a_row_without_cells(tmp_path):
@@ -80,7 +86,7 @@ def test_models_that_the_recipe_has_yet_to_measure_have_a_row_without_cells(tmp_
     (run / "summary.json").unlink()
     (run / "evaluate_dpo" / "done.json").unlink()
     found = read_run(run)
-    cells = {row.model: len(row.cells) for row in result_rows(found, measured(found))}
+    cells = {row.model: len(row.cells) for row in result_rows(found, measured(found), {})}
     assert cells == {"sft": 7, "sft_on_chosen": 7, "dpo": 0, "mpo": 7}
 
 

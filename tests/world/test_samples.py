@@ -1,5 +1,6 @@
 from collections import defaultdict
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -86,7 +87,7 @@ def test_pictures_differ_from_each_other(built):
 def test_rows_of_one_picture_are_neighbours(built):
     for groups in built[0].values():
         images = [group.images[0] for group in groups if group.images]
-        changes = 1 + sum(before != after for before, after in zip(images, images[1:], strict=False))
+        changes = 1 + sum(before != after for before, after in pairwise(images))
         assert not images or changes == len(set(images))
 
 

@@ -151,9 +151,9 @@ def quarantine(
 ) -> CheckReport:
     """Write the faultless rows to shards of the same names below `out`, and the others to `out/quarantine.jsonl`.
 
-    Each line of that file has `file`, `row`, `id`, `kinds`, `problems` and `content`, the row as it was (a string where
-    it could not be read). Media are not copied: the data root stays where it is. Of rows with one id the first is kept.
-    The other arguments and the report are those of `check`.
+    Each line of that file has `file`, `row`, `id`, `kinds`, `problems`, `remedies` and `content`, the row as it was (a
+    string where it could not be read). Media are not copied: the data root stays where it is. Of rows with one id the
+    first is kept. The other arguments and the report are those of `check`.
 
     Raises:
         DataError: kind `same_file` when `out` is the folder of the data.
@@ -284,6 +284,7 @@ def _set_aside(rows: Iterable[CheckedRow], report: CheckReport, file: Any) -> It
             "id": checked.group.id if checked.group is not None else None,
             "kinds": [error.kind for error in checked.errors],
             "problems": [error.problem for error in checked.errors],
+            "remedies": [error.remedy for error in checked.errors],
             "content": row.text or row.value,
         }
         file.write(json.dumps(entry, default=_bytes_as_base64) + "\n")

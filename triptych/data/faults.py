@@ -102,10 +102,9 @@ def _completion_faults(group: Group, index: int, completion: Completion) -> Iter
             problem = f"Completion {index} has a `cut` without a `parent`."
             yield _fault("cut_without_parent", problem, "Name the completion it branched off.")
         return
-    if _in_cycle(group, index):
+    if _begins_cycle(group, index):
         problem = f"Completion {index} descends from itself."
         yield _fault("parent_cycle", problem, "`parent` names an earlier completion.")
-        return
     parent, cut = group.completions[completion.parent], completion.cut
     if cut is None:
         return
@@ -123,13 +122,14 @@ def _empty_faults(group: Group, index: int) -> Iterator[DataError]:
         yield _fault(f"empty_{role}", f"Completion {index} ({role}) is empty.", "Leave it out, and its pairs.")
 
 
-def _in_cycle(group: Group, index: int) -> bool:
+def _begins_cycle(group: Group, index: int) -> bool:
+    """Say whether the line of parents comes back to `index`, the smallest index of that circle: it is told once."""
     seen = {index}
     parent = group.completions[index].parent
     while parent is not None and parent not in seen:
         seen.add(parent)
         parent = group.completions[parent].parent
-    return parent == index
+    return parent == index == min(seen)
 
 
 def _pair_faults(group: Group) -> Iterator[DataError]:

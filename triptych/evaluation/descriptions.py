@@ -42,7 +42,7 @@ def resolve_scorer(path: str) -> Scorer:
         raise TriptychError(f"The scorer {path!r} is no import path; write it as package.module:function.")
     try:
         module = importlib.import_module(module_name)
-    except ImportError as error:
+    except (ImportError, TypeError, ValueError) as error:  # the last two for names such as ".x"
         raise TriptychError(
             f"The module of the scorer {path!r} cannot be imported ({error}); "
             "check its name and that it is installed or on PYTHONPATH."

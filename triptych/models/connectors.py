@@ -216,7 +216,7 @@ class RegNetBlock(GradientCheckpointingLayer):
         squeezed_size = round(0.25 * input_size)
         self.expand = nn.Linear(input_size, output_size, bias=False)
         self.expand_norm = nn.LayerNorm(output_size)
-        self.depthwise = nn.Conv2d(output_size, output_size, 3, padding=1, groups=output_size, bias=True)
+        self.depthwise = nn.Conv2d(output_size, output_size, 3, padding=1, groups=output_size, bias=False)
         self.depthwise_norm = nn.LayerNorm(output_size)
         self.squeeze = nn.Linear(output_size, squeezed_size)
         self.excite = nn.Linear(squeezed_size, output_size)

@@ -10,7 +10,7 @@ from typing import Any
 
 from triptych.report.examples import MAX_PICTURES, Chosen, Piece
 from triptych.report.pictures import Picture, Pictures
-from triptych.report.reading import Run, Stage, finite
+from triptych.report.reading import SAMPLES, Run, Stage, finite
 from triptych.report.results import BASE, in_order
 from triptych.report.wording import shorten
 
@@ -29,6 +29,9 @@ CHANGES = {
 """What became of an answer: (right before, right after)."""
 SHOWN = {"mended": 2, "broken": 1, "still wrong": 1, "right both times": 1, "": 3}
 """Samples shown of each change; of answers with nothing to compare them with, the last number."""
+
+RIGHT_VERDICTS = ("correct", "faithful")
+"""Of a checked answer, and of a description without a wrong claim."""
 
 Key = tuple[str, str]
 """Task and id of a sample."""
@@ -90,16 +93,14 @@ def is_right(row: dict[str, Any]) -> bool | None:
         return not any(_claim_right(claim) is False for claim in claims)
     verdict, score = row.get("verdict"), finite(row.get("score"))
     if isinstance(verdict, str) and verdict:
-        return verdict == "correct"
+        return verdict in RIGHT_VERDICTS
     return None if score is None else score >= 1
 
 
 def before_after(run: Run, pictures: Pictures) -> BeforeAfter | None:
     """Join the samples of the start model and the aligned model by task and id; None where no samples exist."""
     stages = {
-        stage.evaluates: stage
-        for stage in run.stages.values()
-        if stage.evaluates and (stage.folder / "samples.jsonl").is_file()
+        stage.evaluates: stage for stage in run.stages.values() if stage.evaluates and any(stage.folder.glob(SAMPLES))
     }
     if not stages:
         return None
@@ -124,7 +125,7 @@ def _key(row: dict[str, Any]) -> Key:
 
 
 def _outcomes(run: Run, stage: Stage) -> dict[Key, bool | None]:
-    return {_key(row): is_right(row) for row in run.rows(stage.folder / "samples.jsonl")}
+    return {_key(row): is_right(row) for row in run.sample_rows(stage)}
 
 
 def _choose(outcomes: list[dict[Key, bool | None]]) -> tuple[dict[str, list[tuple[str, Key]]], Counts]:
@@ -151,7 +152,7 @@ def _choose(outcomes: list[dict[Key, bool | None]]) -> tuple[dict[str, list[tupl
 
 
 def _rows(run: Run, stage: Stage, keys: set[Key]) -> dict[Key, dict[str, Any]]:
-    return {_key(row): row for row in run.rows(stage.folder / "samples.jsonl") if _key(row) in keys}
+    return {_key(row): row for row in run.sample_rows(stage) if _key(row) in keys}
 
 
 def _sample(

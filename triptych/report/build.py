@@ -9,6 +9,7 @@ import json
 import shlex
 from collections import Counter
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from triptych.data.files import write_text_atomic
-from triptych.report import before_after, curves, examples, overview, results, study, wording
+from triptych.report import before_after, curves, examples, items, overview, results, study, wording
 from triptych.report.pictures import Pictures
 from triptych.report.reading import Run, Stage, read_run
 
@@ -50,6 +51,7 @@ def build_report(run: Path) -> Path:
     return path
 
 
+@cache
 def _environment() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(HERE),
@@ -67,17 +69,18 @@ def _context(run: Run) -> dict[str, Any]:
     stages = [stage for stage in run.stages.values() if stage.is_here]
     logs = {stage.name: log for stage in stages if (log := curves.read_log(run, stage)).columns}
     estimates = results.measured(run)
+    differences = items.differences_to_base(run, estimates)
     pairs = examples.pair_stages(run, stages, pictures)
     return {
         "run": run,
         "style": Markup((HERE / "report.css").read_text(encoding="utf-8")),
-        "sentences": overview.summary_sentences(run, logs, pairs, estimates),
+        "sentences": overview.summary_sentences(run, logs, pairs, estimates, differences),
         "panels": overview.panels(run, logs, pairs, estimates),
         "times": overview.stage_times(run),
         "total_time": overview.total_time(run),
         "command": f"triptych run recipe.yaml --out {shlex.quote(f'../{run.name}-again')}" if run.recipe_text else "",
         "metrics": results.METRICS,
-        "rows": results.result_rows(run, estimates),
+        "rows": results.result_rows(run, estimates, differences),
         "estimates": estimates,
         "result_plots": results.result_plots(estimates),
         "study": study.read_study(run),

@@ -25,7 +25,6 @@ MAX_PICTURES = 4
 DATA_ITEMS = 3
 PAIR_ITEMS = 12
 """Pairs shown in all, shared out evenly among their sources."""
-LOG_FILES = {"metrics.jsonl", "samples.jsonl", "pairs.jsonl", "quarantine.jsonl"}
 
 
 class Chosen:
@@ -138,8 +137,9 @@ def _data_files(run: Run, folder: Path) -> list[Path]:
     """Return the data files in the order of the manifest, that of the stages that read them; others by name."""
     world = run.stages.get("world")
     told = list(world.result.get("rows") or ()) if world else []
-    files = [path for path in folder.glob("*.jsonl") if path.name not in LOG_FILES]
-    return sorted(files, key=lambda path: (told.index(path.stem) if path.stem in told else len(told), path.name))
+    return sorted(
+        folder.glob("*.jsonl"), key=lambda path: (told.index(path.stem) if path.stem in told else len(told), path.name)
+    )
 
 
 def pair_stages(run: Run, stages: Iterable[Stage], pictures: Pictures) -> list[PairStage]:

@@ -12,7 +12,7 @@ from platform import python_version
 from triptych.report.curves import Log
 from triptych.report.examples import PairStage
 from triptych.report.reading import Run, Stage, finite
-from triptych.report.results import BASE, METRICS, Estimate, Metric, aligned, difference, verdict
+from triptych.report.results import BASE, METRICS, Estimate, Estimates, Metric, aligned, verdict
 from triptych.report.wording import duration, fixed, number
 
 PACKAGES = ("triptych", "torch", "transformers", "peft", "datasets", "pillow")
@@ -64,7 +64,7 @@ def total_time(run: Run) -> str:
 
 
 def summary_sentences(
-    run: Run, logs: dict[str, Log], pairs: list[PairStage], estimates: dict[str, dict[str, Estimate]]
+    run: Run, logs: dict[str, Log], pairs: list[PairStage], estimates: Estimates, differences: Estimates
 ) -> list[str]:
     """Tell the whole run in a few sentences, each only where its facts exist."""
     if not any(stage.state != "not run yet" for stage in run.stages.values()):
@@ -83,10 +83,10 @@ def summary_sentences(
     for state, words in (("unfinished", "Not finished"), ("removed", "Removed since"), ("not run yet", "Not run yet")):
         if names := [stage.name for stage in run.stages.values() if stage.state == state]:
             sentences.append(f"{words}: {_listed(names)}.")
-    return sentences + _change_sentences(estimates)
+    return sentences + _change_sentences(estimates, differences)
 
 
-def _change_sentences(estimates: dict[str, dict[str, Estimate]]) -> list[str]:
+def _change_sentences(estimates: Estimates, differences: Estimates) -> list[str]:
     """Say what alignment changed, and what it left as it was within the uncertainty."""
     model = aligned(estimates)
     if BASE not in estimates or not model:
@@ -98,7 +98,7 @@ def _change_sentences(estimates: dict[str, dict[str, Estimate]]) -> list[str]:
         if old is None or new is None:
             continue
         values = f"{_printed(metric, old)} to {_printed(metric, new)}"
-        if verdict(metric, difference(new, old)):
+        if verdict(metric, differences[model][key]):
             changed.append(f"{_noun(metric)} {'rose' if new.value > old.value else 'fell'} from {values}")
         else:
             level.append(f"{_noun(metric)} ({values})")
@@ -111,9 +111,7 @@ def _change_sentences(estimates: dict[str, dict[str, Estimate]]) -> list[str]:
     return sentences
 
 
-def panels(
-    run: Run, logs: dict[str, Log], pairs: list[PairStage], estimates: dict[str, dict[str, Estimate]]
-) -> list[Panel]:
+def panels(run: Run, logs: dict[str, Log], pairs: list[PairStage], estimates: Estimates) -> list[Panel]:
     """Return the three panels of the header: build, align, measure."""
     return [_build_panel(run, logs), _align_panel(logs, pairs), _measure_panel(estimates)]
 
@@ -138,14 +136,14 @@ def _align_panel(logs: dict[str, Log], pairs: list[PairStage]) -> Panel:
     return Panel("Align", f"{total:,}" if total else "–", "preference pairs" if total else "no pairs yet", lines)
 
 
-def _measure_panel(estimates: dict[str, dict[str, Estimate]]) -> Panel:
+def _measure_panel(estimates: Estimates) -> Panel:
     model = aligned(estimates)
     old, new = estimates.get(BASE, {}), estimates.get(model, {})
     shared = [BY_KEY[key] for key in HEADLINE_METRICS if key in old and key in new]
     if not shared:
         return Panel("Measure", "–", "not compared yet", [])
     first, *others = shared
-    gap = difference(new[first.key], old[first.key]).value
+    gap = new[first.key].value - old[first.key].value
     lines = [
         f"{metric.label} {_printed(metric, old[metric.key])} → {_printed(metric, new[metric.key])}"
         for metric in [first, *others[:2]]

@@ -37,7 +37,9 @@ QUICKSTART_STAGES = (
 
 MANIFEST = "world.json"
 """Written last by the stage `world`, in place of `done.json`."""
-STAGE_FILES = ("config.yaml", "metrics.jsonl", "samples.jsonl", "pairs.jsonl", "done.json", MANIFEST)
+SAMPLES = "samples*.jsonl"
+"""The answers of an evaluation, one file for each task."""
+STAGE_FILES = ("config.yaml", "metrics.jsonl", "pairs.jsonl", "done.json", MANIFEST)
 """A folder that holds one of these is a stage."""
 
 
@@ -125,6 +127,11 @@ class Run:
         except DataError as error:
             place = f"{path.relative_to(self.folder)}, line {error.row}"
             self.note(f"{place}: {error.problem} {error.remedy} Only the lines before it count here.")
+
+    def sample_rows(self, stage: Stage) -> Iterator[dict[str, Any]]:
+        """Iterate over the answers of an evaluation stage, from one file for each task."""
+        for path in sorted(stage.folder.glob(SAMPLES)):
+            yield from self.rows(path)
 
     def note(self, problem: str) -> None:
         """Keep a sentence for the list of problems; once, however often a file is read."""

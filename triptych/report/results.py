@@ -41,7 +41,7 @@ class Metric:
 METRICS = (
     Metric("direct", "Direct", True, "questions answered right when only the answer is asked for"),
     Metric("cot", "Chain of thought", True, "questions answered right after reasoning step by step"),
-    Metric("unparsed", "Unparsed", False, "reasoned answers in which no final answer can be found"),
+    Metric("unparsed", "Unparsed", False, "answers in which no final answer can be found"),
     Metric("hallucination", "Hallucination", False, "greedy descriptions with a claim the picture contradicts"),
     Metric("hallucination_sampled", "Hallucination, sampled", False, "the same, sampled at temperature 1"),
     Metric("coverage", "Coverage", True, "what is in the picture that the descriptions mention"),
@@ -71,6 +71,10 @@ class Estimate:
         return cls(value)
 
 
+Estimates = dict[str, dict[str, Estimate]]
+"""{model: {metric key: estimate}}, models in the order they are told."""
+
+
 @dataclass(frozen=True)
 class Cell:
     """One printed cell of the result table."""
@@ -91,8 +95,8 @@ class Row:
     cells: list[Cell | None]
 
 
-def measured(run: Run) -> dict[str, dict[str, Estimate]]:
-    """Return the estimates {model: {metric key: estimate}} of a run, models in the order they are told.
+def measured(run: Run) -> Estimates:
+    """Return the estimates of a run.
 
     The results of the evaluation stages count; `summary.json` fills in what they do not tell.
     """
@@ -116,7 +120,7 @@ def in_order(models: Iterable[str]) -> list[str]:
     return sorted(models, key=lambda model: (MODELS.index(model) if model in MODELS else len(MODELS), model))
 
 
-def aligned(estimates: dict[str, dict[str, Estimate]]) -> str:
+def aligned(estimates: Estimates) -> str:
     """Return the model compared with the start model: mpo, else the last one told; empty where there is none."""
     others = [model for model in estimates if model != BASE]
     return "mpo" if "mpo" in others else (others[-1] if others else "")
@@ -126,8 +130,7 @@ def difference(new: Estimate, old: Estimate) -> Estimate:
     """Return `new - old` with a 95 % interval, by the method of variance estimates recovery.
 
     Zou and Donner 2008 (doi:10.1002/sim.3095), after Newcombe 1998: only the two intervals are needed. It takes the two
-    as independent; models measured on the same questions are positively correlated, so the interval errs on the wide
-    side.
+    as independent; models measured on the same questions mostly go up and down together, so it errs on the wide side.
     """
     value = new.value - old.value
     if None in (new.low, new.high, old.low, old.high):
@@ -144,26 +147,23 @@ def verdict(metric: Metric, gap: Estimate) -> str:
     return "better" if (gap.value > 0) == metric.higher_is_better else "worse"
 
 
-def result_rows(run: Run, estimates: dict[str, dict[str, Estimate]]) -> list[Row]:
+def result_rows(run: Run, estimates: Estimates, differences: Estimates) -> list[Row]:
     """Return the rows of the result table: every measured model, and those the recipe has yet to measure."""
     expected = {stage.evaluates for stage in run.stages.values() if stage.evaluates}
-    base = estimates.get(BASE, {})
     rows = []
     for model in in_order(expected | set(estimates)):
-        cells = [_cell(metric, model, estimates, base) for metric in METRICS] if model in estimates else []
-        rows.append(Row(model, cells))
+        gaps = differences.get(model, {})
+        cells = [_cell(metric, model, estimates, gaps.get(metric.key)) for metric in METRICS]
+        rows.append(Row(model, cells if model in estimates else []))
     return rows
 
 
-def _cell(
-    metric: Metric, model: str, estimates: dict[str, dict[str, Estimate]], base: dict[str, Estimate]
-) -> Cell | None:
-    estimate = estimates[model].get(metric.key)
+def _cell(metric: Metric, model: str, estimates: Estimates, gap: Estimate | None) -> Cell | None:
+    estimate = estimates.get(model, {}).get(metric.key)
     if estimate is None:
         return None
     values = [other[metric.key].value for other in estimates.values() if metric.key in other]
     best = (max if metric.higher_is_better else min)(values)
-    gap = difference(estimate, base[metric.key]) if model != BASE and metric.key in base else None
     return Cell(
         value=fixed(estimate.value * metric.scale, metric.decimals),
         interval=interval_text(estimate, metric),
@@ -190,7 +190,7 @@ class Plot:
     svg: Markup
 
 
-def result_plots(estimates: dict[str, dict[str, Estimate]]) -> list[Plot]:
+def result_plots(estimates: Estimates) -> list[Plot]:
     """Draw one dot plot for each metric, with the start model as a thin line through it."""
     plots = []
     for metric in METRICS:

@@ -25,7 +25,6 @@ from triptych.models.loading import load_model, load_processor
 from triptych.stages.configs import EvaluateConfig as Config
 from triptych.stages.configs import Task
 
-
 Row = dict[str, Any]
 
 

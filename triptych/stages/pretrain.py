@@ -6,7 +6,6 @@ anew in each. Image tokens carry no target. Everything is trained unless `freeze
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any
 
 from triptych.engine.encode import Encoder
@@ -38,10 +37,9 @@ def run(config: Config) -> dict[str, Any]:
     model, processor = _model(config, mixture)
     encoder = Encoder(processor, model.config)
     loop = TrainingLoop(directory, model, config, num_steps=config.max_steps, title="pretrain")
-    drawn: Counter[str] = Counter()
+
     for step in loop.steps():
         items = mixture.step(step, config.items_per_step)
-        drawn.update(item.source for item in items)
         encoded = mixture.encode(items, encoder.documents)
         paths = [document_path(encoder, backbone_of(loop.model), prompt) for prompt in encoded]
         num_targets = sum(sum(path.targets) for path in paths)

@@ -87,7 +87,8 @@ class WorldConfig:
         _check_names("question_weights", tuple(self.question_weights), QUESTION_KINDS)
         if len(self.colours) < 2 or not self.rationale_kinds:
             raise TriptychError("Give at least two `colours` and one of `rationale_kinds`.")
-        if len(self.shapes) < 2 and self.digit_share == 0 or not self.shapes and self.digit_share < 1:
+        least = 2 if self.digit_share == 0 else 1 if self.digit_share < 1 else 0
+        if len(self.shapes) < least:
             raise TriptychError("Give at least two `shapes`; one will do beside digits, none if `digit_share` is 1.")
         if min(self.question_weights.values(), default=0) < 0 or sum(self.question_weights.values()) <= 0:
             raise TriptychError("`question_weights` must not be negative and at least one must be positive.")

@@ -76,11 +76,13 @@ def _finished_manifest(out: Path, wanted: dict[str, Any]) -> dict[str, Any] | No
         return None
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        found = {}
+    except ValueError as error:
+        raise TriptychError(
+            f"{path} is not readable JSON ({error}). Choose another folder, or delete this one."
+        ) from error
     if found.get("fingerprint") == wanted["fingerprint"]:
         return found
-    differences = ", ".join(_differences(found, wanted)) or "an unreadable manifest"
+    differences = ", ".join(_differences(found, wanted))
     raise TriptychError(
         f"{out} holds a world made from other settings ({differences}). Choose another folder, or delete this one."
     )
