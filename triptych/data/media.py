@@ -210,7 +210,7 @@ def _decode(image: Image.Image, item: Media) -> Image.Image:
         image = _grey_to_8_bits(image, item)
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
-        image = Image.new("RGB", rgba.size, "white")
+        image = Image.new("RGB", rgba.size, "black")
         image.paste(rgba, mask=rgba.getchannel("A"))
         return image
     try:
@@ -226,7 +226,7 @@ def _grey_to_8_bits(image: Image.Image, item: Media) -> Image.Image:
     values = np.asarray(image).astype(np.uint32)
     if values.size and values.max() > 65535:
         raise _unknown_mode(image, item)
-    return Image.fromarray(((values // 1)).astype(np.uint8))
+    return Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8))
 
 
 def _looks_whole(file: BinaryIO, image_format: str | None) -> bool:
