@@ -157,15 +157,34 @@ def test_the_world_is_written_to_the_folder_named_first(monkeypatch, capsys):
     assert json.loads(capsys.readouterr().out) == {"rows": 4}
 
 
-@pytest.mark.parametrize(("faults", "code"), [(0, 0), (2, 1)])
-def test_checking_data_prints_the_report_and_fails_where_there_are_faults(monkeypatch, capsys, faults, code):
-    report = SimpleNamespace(lines=lambda: ["10 rows", f"{faults} faults"], faults=faults)
-    seen = []
-    fake = SimpleNamespace(check_data=lambda path, root: seen.append((str(path), root and str(root))) or report)
-    monkeypatch.setitem(sys.modules, "triptych.data.check", fake)
-    assert cli.main(["data", "check", "rows.jsonl", "--root", "images"]) == code
-    assert seen == [("rows.jsonl", "images")]
-    assert capsys.readouterr().out == f"10 rows\n{faults} faults\n"
+@pytest.fixture
+def rows(tmp_path):
+    """A file of rows of which the second names a picture that is not there."""
+    good = {"id": "good", "prompt": [{"role": "user", "content": [{"type": "text", "text": "1 + 1?"}]}]}
+    bad = {"id": "bad", "prompt": [{"role": "user", "content": [{"type": "image"}]}], "images": ["missing.png"]}
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps(good) + "\n" + json.dumps(bad) + "\n")
+    return path
+
+
+def test_checking_data_names_the_faults_and_exits_with_1(rows, capsys):
+    assert cli.main(["data", "check", str(rows), "--root", str(rows.parent)]) == 1
+    shown = capsys.readouterr().out
+    assert "missing.png" in shown
+    assert "bad" in shown
+
+
+def test_checking_faultless_data_exits_with_0(rows, capsys):
+    rows.write_text(rows.read_text().splitlines()[0] + "\n")
+    assert cli.main(["data", "check", str(rows), "--decode-media"]) == 0
+    assert "no faults" in capsys.readouterr().out
+
+
+def test_faulty_rows_can_be_set_aside(rows, tmp_path, capsys):
+    assert cli.main(["data", "check", str(rows), "--quarantine", str(tmp_path / "clean")]) == 1
+    for name, ids in {"rows.jsonl": ["good"], "quarantine.jsonl": ["bad"]}.items():
+        lines = (tmp_path / "clean" / name).read_text().splitlines()
+        assert [json.loads(line)["id"] for line in lines] == ids
 
 
 def test_rows_are_converted(tmp_path, capsys):

@@ -180,12 +180,17 @@ def _check(name: str, words: list[str]) -> int:
     parser = _parser(name)
     parser.add_argument("path", type=Path, help="rows: a .jsonl or .parquet file, or a folder of them")
     parser.add_argument("--root", type=Path, help="data root of the media paths (default: the folder of the rows)")
+    parser.add_argument("--decode-media", action="store_true", help="decode every picture instead of reading its ends")
+    parser.add_argument(
+        "--quarantine", type=Path, metavar="DIR", help="write good rows and set-aside ones to this folder"
+    )
     known = parser.parse_args(words)
-    from triptych.data.check import check_data
+    from triptych.data.check import check, quarantine
 
-    report = check_data(known.path, known.root)
+    options = {"root": known.root, "decode_media": known.decode_media}
+    report = quarantine(known.path, known.quarantine, **options) if known.quarantine else check(known.path, **options)
     print("\n".join(report.lines()))
-    return FAULTY if report.faults else 0
+    return 0 if report.ok else FAULTY
 
 
 def _convert(name: str, words: list[str]) -> int:

@@ -20,7 +20,7 @@ class DataError(TriptychError):
         remedy: what the user can do about it.
         file: the file the row or the medium comes from.
         row: id or 1-based line number of the row.
-        kind: short name under which `triptych data check` counts this fault, such as `image_missing`.
+        kind: short name under which `triptych data check` counts this fault, such as `media_missing`.
     """
 
     def __init__(

@@ -1,6 +1,8 @@
 import copy
 import json
+import re
 import time
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 from tests.data.pictures import encode, plain, png_of_size
 from tests.data.strategies import groups
 from triptych.data.check import check, quarantine
+from triptych.data.faults import group_faults
 from triptych.data.rows import read_groups, write_groups
 from triptych.errors import DataError
 from triptych.group import Completion, Group, text_message
@@ -330,3 +333,21 @@ def test_ten_thousand_rows_are_checked_in_seconds(root):
     start = time.perf_counter()
     assert check(root / "a.jsonl").ok
     assert time.perf_counter() - start < 4  # a fifth of ten thousand rows; 0.2 s on an idle core
+
+
+def test_the_documentation_lists_every_kind():
+    repository = Path(__file__).parents[2]
+    sources = [repository / "triptych" / "group.py", *(repository / "triptych" / "data").rglob("*.py")]
+    named = set()
+    for source in sources:
+        for pattern in (r'kind="(\w+)"', r'_?fault\("(\w+)"', r'\(\s*"(format_\w+|media_\w+)"'):
+            named |= set(re.findall(pattern, source.read_text()))
+    documented = set(re.findall(r"`(\w+)`", (repository / "docs" / "data-format.md").read_text()))
+    assert len(named) > 60
+    assert named <= documented
+
+
+def test_the_example_row_of_the_documentation_is_a_faultless_group():
+    text = (Path(__file__).parents[2] / "docs" / "data-format.md").read_text()
+    group = Group.from_row(json.loads(re.search(r"```json\n(.*?)```", text, re.DOTALL)[1]))
+    assert list(group_faults(group)) == []

@@ -22,6 +22,7 @@ def kinds(group):
         Group("a", QUESTION, completions=[Completion("abc"), Completion("abd", parent=0, cut=2)], pairs=[Pair(0, 1)]),
         Group("a", QUESTION, completions=[Completion("abc"), Completion("abc", parent=0, cut=3)]),
         Group("a", QUESTION, completions=[Completion("abc"), Completion("x", parent=0)]),
+        Group("a", QUESTION, completions=[Completion("abc"), Completion("abc", truncated=True)], pairs=[Pair(0, 1)]),
     ],
 )
 def test_ordinary_groups_have_no_faults(group):

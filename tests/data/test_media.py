@@ -50,7 +50,7 @@ def test_cmyk_and_two_level_pictures_become_rgb(tmp_path):
 
 
 def test_16_bit_grey_is_scaled_and_not_clipped(tmp_path):
-    grey = Image.fromarray(np.array([[0, 257 * 100, 65535]], dtype=np.uint16))
+    grey = Image.fromarray(np.array([[0, 257 * 100 + 40, 65535]], dtype=np.uint16))
     for image_format in ("PNG", "TIFF"):
         image = load_image(encode(grey, image_format), tmp_path)
         assert [image.getpixel((x, 0))[0] for x in range(3)] == [0, 100, 255]

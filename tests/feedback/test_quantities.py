@@ -82,5 +82,11 @@ def test_the_relative_tolerance_is_a_share_of_the_truth(prediction, truth, rel_t
     assert same == (abs(prediction - truth) <= allowed)
 
 
+def test_years_are_exact_whatever_the_tolerance():
+    years = [parse_quantity(year) for year in ("1998", "1999")]
+    assert not same_quantity(*years, rel_tol=0.05, abs_tol=10)
+    assert same_quantity(years[0], parse_quantity("1999.0"), rel_tol=0.05)
+
+
 def test_only_whole_numbers_are_mentioned():
     assert numbers_mentioned("10, 21 and 3.5 of 1,200; x2, 7.") == {10, 21, Fraction(7, 2), 1200, 7}

@@ -194,7 +194,10 @@ def _metrics(model: str) -> dict:
 def _result(name: str) -> dict:
     if name.startswith("evaluate_"):
         return _metrics(name.removeprefix("evaluate_"))
-    return {"pairs": 24} if name.startswith("pairs_") else {}
+    if name == "pairs_correctness":
+        pairing = {"correctness": 24, "duplicate_text": 3, "no_correct_answer": 1, "generated_tokens": 900}
+        return {"pairs": 33, "verdicts": {"correct": 24, "wrong": 24, "no_answer": 24}, "pairing": pairing}
+    return {"steps": 280}
 
 
 def _finish(folder: Path, name: str, seconds: float, result: dict) -> None:
@@ -279,7 +282,7 @@ def _correctness_pairs(folder: Path, scenes: list, rng: random.Random) -> None:
             pairs.append({"chosen": 0, "rejected": 2, "source": "format"})
         rows.append(row | {"answer": str(count), "completions": completions, "pairs": pairs})
     alone = _row("question-99", "user", 0, scenes[0], "How many red objects are there?")
-    rows.append(alone | {"meta": {"no_pair": "no_correct_answer"}})
+    rows.append(alone)
     _jsonl(folder / "pairs.jsonl", rows)
     _jsonl(folder / "quarantine.jsonl", [{"id": "question-90", "kind": "no_answer_in_row"}] * 3)
 

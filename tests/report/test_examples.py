@@ -76,7 +76,12 @@ def test_pairs_are_counted_by_source_and_reason(tmp_path):
     assert counts[0] == ("correctness", "wrong", 24)
     assert counts[1][:2] == ("format", "no answer")
     assert correctness.total == 24 + counts[1][2]
-    assert correctness.without == [("no correct answer", 1)]
+    assert correctness.num_without == 1
+    assert correctness.notes == [
+        ("answers judged", {"correct": 24, "no answer": 24, "wrong": 24}),
+        ("left out while pairing", {"duplicate text": 3, "no correct answer": 1}),
+    ]
+    assert (dropout.num_without, dropout.notes) == (0, [])
     assert [(item.source, item.reason, item.count) for item in dropout.counts] == [
         ("dropout_ntp", "told without the picture", 24)
     ]

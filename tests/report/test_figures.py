@@ -34,9 +34,9 @@ def test_a_downsampled_curve_keeps_its_mean_when_the_parts_are_equal():
 
 def test_smoothing_leaves_a_constant_alone_and_averages_a_window():
     assert smooth(np.full(50, 3.0)) == pytest.approx(np.full(50, 3.0))
-    spike = np.zeros(41)  # half a window is one neighbour on each side
-    spike[20] = 3.0
-    assert smooth(spike)[18:23].tolist() == [0, 1, 1, 1, 0]
+    spike = np.zeros(41)  # the window reaches over two neighbours on each side
+    spike[20] = 5.0
+    assert smooth(spike)[17:24].tolist() == [0, 1, 1, 1, 1, 1, 0]
 
 
 def _figure(**settings):

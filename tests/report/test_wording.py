@@ -11,6 +11,7 @@ from triptych.report.wording import duration, first_word, fixed, number, shorten
         (0, "0"),
         (12345, "12,345"),
         (21034.6, "21,035"),
+        (2483.4, "2,483"),
         (0.0123456, "0.0123"),
         (3.14159, "3.14"),
         (0.0000031, "3.1e−6"),

@@ -56,6 +56,8 @@ def test_noise_stays_within_its_bounds_and_uses_them():
     scene = scene_of("red 3 top left")
     noise = render(scene, CONFIG, rng_for(1)).astype(int) - render(scene, QUIET, rng_for(1))
     assert (noise.min(), noise.max()) == (-6, 6) and abs(noise.mean()) < 0.2
+    bright = render(scene_of("blue square top left"), CONFIG, rng_for(1))[2:14, 2:14, 2]
+    assert bright.min() == 255 - 6 and bright.max() == 255  # the blue channel is full; noise does not overflow
 
 
 def test_pictures_of_different_samples_differ():

@@ -136,7 +136,8 @@ def _pair_faults(group: Group) -> Iterator[DataError]:
     seen: set[tuple[int, int]] = set()
     for number, pair in enumerate(group.pairs):
         chosen, rejected = group.completions[pair.chosen], group.completions[pair.rejected]
-        if chosen.text.strip() == rejected.text.strip():
+        same_end = bool(chosen.truncated) == bool(rejected.truncated)  # else they differ in the end-of-turn token
+        if same_end and chosen.text.strip() == rejected.text.strip():
             problem = f"Pair {number} prefers a text to itself."
             yield _fault("pair_identical_text", problem, "Leave the pair out.")
         if (pair.chosen, pair.rejected) in seen:

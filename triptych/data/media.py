@@ -210,7 +210,7 @@ def _decode(image: Image.Image, item: Media) -> Image.Image:
         image = _grey_to_8_bits(image, item)
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
-        image = Image.new("RGB", rgba.size, "black")
+        image = Image.new("RGB", rgba.size, "white")
         image.paste(rgba, mask=rgba.getchannel("A"))
         return image
     try:

@@ -22,13 +22,13 @@ import torch
 
 from triptych.data.batches import split_micro
 from triptych.engine.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
-from triptych.engine.families import backbone_of
-from triptych.engine.flops import model_flops_utilisation, training_flops
+from triptych.engine.flops import model_flops_utilisation
 from triptych.engine.optim import apply_learning_rate, build_optimizers, clip_gradients, current_learning_rate
 from triptych.engine.progress import Progress
 from triptych.engine.run import RunDirectory
 from triptych.engine.schedule import learning_rate_at
 from triptych.engine.trie import PackedBatch
+from triptych.engine.workload import Workload
 from triptych.errors import TriptychError
 from triptych.models.adapters import LoraSettings, add_lora, freeze, merge_adapters
 
@@ -62,7 +62,9 @@ class TrainingLoop:
         self.step = 0
         self._resume()
         self._title = title
-        self._num_parameters = sum(parameter.numel() for parameter in backbone_of(self.model).parameters())
+        self._workload = Workload(self.model)
+        self._device = next(self.model.parameters()).device.type
+        self._dtype = torch.bfloat16 if config.bf16 else torch.float32
         self._bar: Progress | None = None
         self._begin_step()
 
@@ -80,8 +82,7 @@ class TrainingLoop:
 
     def forward(self, function: Callable[..., Result], *args: Any) -> Result:
         """Call `function` in the precision of the configuration."""
-        device = next(self.model.parameters()).device.type
-        with torch.autocast(device, torch.bfloat16, enabled=self.config.bf16):
+        with torch.autocast(self._device, torch.bfloat16, enabled=self.config.bf16):
             return function(*args)
 
     def backward(self, loss: torch.Tensor, batch: PackedBatch) -> None:
@@ -94,7 +95,7 @@ class TrainingLoop:
         loss.backward()
         self._loss += loss.item()
         self._num_tokens += batch.num_tokens
-        self._flops += training_flops(self._num_parameters, batch.num_tokens)
+        self._flops += self._workload.training_flops(batch)
 
     def update(self, **metrics: float) -> None:
         """Take the optimiser step, then log and save where it is time."""
@@ -134,7 +135,7 @@ class TrainingLoop:
             grad_norm=grad_norm,
             learning_rate=current_learning_rate(self.optimizers),
             tokens_per_second=self._num_tokens / seconds,
-            mfu=model_flops_utilisation(self._flops, seconds),
+            mfu=model_flops_utilisation(self._flops, seconds, self._dtype, self._device),
             **metrics,
         )
 

@@ -60,6 +60,7 @@ class PackedBatch:
         path_of_target: (M,) path of each entry of `path_targets`.
         num_paths: C.
         num_tokens: tokens computed, padding excluded.
+        num_attended: sum over the tokens of how many tokens each attends to.
         num_plain_tokens: tokens that separate forwards of all paths would compute.
     """
 
@@ -74,6 +75,7 @@ class PackedBatch:
     path_of_target: torch.Tensor
     num_paths: int
     num_tokens: int
+    num_attended: int
     num_plain_tokens: int
 
     def attention_mask(self, dtype: torch.dtype) -> torch.Tensor:
@@ -144,6 +146,11 @@ class _Segment:
 
     def __len__(self) -> int:
         return self.end - self.start
+
+    @property
+    def num_attended(self) -> int:
+        """Tokens attended to, summed over the segment: 1 at the root of the trie, one more at each token below."""
+        return (self.end - self.start) * (self.start + self.end + 1) // 2
 
     def columns(self) -> np.ndarray:
         """Return the columns of all tokens from the root to the end of this segment."""
@@ -297,6 +304,7 @@ def _lay_out(tries: list[_Trie], rows: list[list[int]]) -> PackedBatch:
         image_order=[numbers[key] for key in order],
         num_paths=sum(len(trie.paths) for trie in tries),
         num_tokens=sum(trie.num_tokens for trie in tries),
+        num_attended=sum(segment.num_attended for trie in tries for segment in trie.order),
         num_plain_tokens=sum(len(path.input_ids) for trie in tries for path in trie.paths),
         **_index_targets(tries, num_columns),
     )

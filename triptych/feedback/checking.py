@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Literal
 
 from triptych.errors import TriptychError
@@ -79,6 +80,7 @@ def resolve_kind(truth: str, kind: Kind) -> Kind:
     return kind
 
 
+@lru_cache(maxsize=4096)
 def infer_kind(truth: str) -> Kind:
     """Return the kind of answer a truth asks for.
 

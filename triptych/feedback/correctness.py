@@ -90,7 +90,7 @@ def select_pairs(
         seed: another seed draws other combinations.
         rule: the rule the completions were judged by.
         counts: receives the numbers of pairs per source and of what was left out and why: `no_correct_answer`,
-            `no_rejected_answer` (groups), `duplicate_text` (completions), `identical_text`, `entailed_answer`,
+            `no_rejected_answer` (groups), `duplicate_text` and `empty_text` (completions), `identical_text`, `entailed_answer`,
             `over_the_limit` (combinations).
     Returns:
         pairs of indices into `group.completions`, correctness first; the same texts for any order of the completions.
@@ -115,6 +115,9 @@ def _pools(group: Group, counts: Counter[str]) -> dict[str, list[int]]:
     pools: dict[str, dict[str, int]] = {"right": {}, "wrong": {}, "malformed": {}}
     for index, completion in enumerate(group.completions):
         if completion.correct is None:
+            continue
+        if not completion.text.strip():
+            counts["empty_text"] += 1
             continue
         name = "right" if completion.correct else "malformed" if completion.verdict in FORMAT_VERDICTS else "wrong"
         if pools[name].setdefault(completion.text, index) != index:

@@ -10,6 +10,7 @@ import re
 import unicodedata
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 
 from triptych.feedback.normalise import clean, fold
 from triptych.feedback.number_words import SCALES, WORDS, read_number
@@ -103,6 +104,7 @@ class Quantity:
     """Written in digits alone."""
 
 
+@lru_cache(maxsize=4096)
 def parse_quantity(text: str) -> Quantity | None:
     """Read the whole text as one quantity; None where it is anything else, such as two numbers or a sentence.
 

@@ -118,6 +118,11 @@ class Log:
         """Return the values logged under a name."""
         return self.columns.get(name, ([], []))[1]
 
+    def final(self, name: str) -> float | None:
+        """Return the mean of the last twentieth of what was logged under a name; None where nothing was."""
+        values = self.values(name)
+        return fmean(values[-max(1, len(values) // 20) :]) if values else None
+
     @property
     def last_step(self) -> int:
         """The highest step logged; 0 for an empty log."""
@@ -165,6 +170,9 @@ def read_log(run: Run, stage: Stage) -> Log:
 
 def stage_curves(stage: Stage, log: Log) -> StageCurves:
     """Draw every panel of which at least one curve was logged."""
+    if stage.config.get("loss_type") == ["sft"]:
+        # Imitating the chosen answers needs no reference, and without one rewards mean nothing.
+        log = Log({name: column for name, column in log.columns.items() if not name.startswith("rewards/")})
     plots = []
     for panel in _panels(log):
         series = [Series(name.split("/")[-1], *log.columns[name]) for name in panel.names if name in log.columns]
@@ -216,8 +224,7 @@ def _facts(stage: Stage, log: Log) -> str:
     if speeds := log.values("tokens_per_second"):
         facts.append(f"{number(median(speeds))} tokens per second (median)")
     if losses := log.values("loss"):
-        tail = losses[-max(1, len(losses) // 20) :]
-        facts.append(f"loss {number(losses[0])} at first, {number(fmean(tail))} at the end")
+        facts.append(f"loss {number(losses[0])} at first, {number(log.final('loss') or 0)} at the end")
     if stage.state == "unfinished":
         facts.append("not finished yet")
     return ", ".join(facts) + "."

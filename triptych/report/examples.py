@@ -17,7 +17,7 @@ from typing import Any
 from triptych.errors import DataError
 from triptych.group import Completion, Group, Pair
 from triptych.report.pictures import Picture, Pictures
-from triptych.report.reading import Run, Stage
+from triptych.report.reading import Run, Stage, finite
 from triptych.report.wording import first_word, shorten, split_shared
 
 MAX_PICTURES = 4
@@ -113,8 +113,10 @@ class PairStage:
     stage: Stage
     counts: list[PairCount]
     total: int
-    without: list[tuple[str, int]]
-    """Prompts that gave no pair, by reason."""
+    num_without: int
+    """Prompts that gave no pair."""
+    notes: list[tuple[str, dict[str, int]]]
+    """What the stage counted besides: how answers were judged, and what was left out while pairing."""
     shown: list[PairShown] = field(default_factory=list)
 
 
@@ -158,14 +160,13 @@ def _read_pairs(run: Run, stage: Stage) -> tuple[PairStage, dict[str, Chosen]]:
     path = stage.folder / "pairs.jsonl"
     counts: Counter[tuple[str, str]] = Counter()
     groups_with: Counter[tuple[str, str]] = Counter()
-    without: Counter[str] = Counter()
+    num_without = 0
     picked: dict[str, Chosen] = {}
     for row in run.rows(path):
         group = _group(run, path, row)
         if group is None:
             continue
-        if not group.pairs:
-            without[str(group.meta.get("no_pair", "no reason given")).replace("_", " ")] += 1
+        num_without += not group.pairs
         kinds = [(pair.source, _reason(group, pair)) for pair in group.pairs]
         counts.update(kinds)
         groups_with.update(set(kinds))
@@ -175,7 +176,20 @@ def _read_pairs(run: Run, stage: Stage) -> tuple[PairStage, dict[str, Chosen]]:
         PairCount(stage.name, source, reason, count, groups_with[source, reason])
         for (source, reason), count in sorted(counts.items(), key=lambda item: (item[0][0], -item[1], item[0][1]))
     ]
-    return PairStage(stage, table, counts.total(), without.most_common()), picked
+    sources = {source for source, _ in counts}
+    notes = [
+        ("answers judged", _told_counts(stage, "verdicts", set())),
+        ("left out while pairing", _told_counts(stage, "pairing", sources | {"generated_tokens"})),
+    ]
+    return PairStage(stage, table, counts.total(), num_without, [item for item in notes if item[1]]), picked
+
+
+def _told_counts(stage: Stage, name: str, leave_out: set[str]) -> dict[str, int]:
+    """Return counts of the stage's own result, largest first, their names as words."""
+    told = stage.result.get(name)
+    counts = {key: finite(value) for key, value in told.items()} if isinstance(told, dict) else {}
+    kept = [(str(key).replace("_", " "), int(value)) for key, value in counts.items() if value and key not in leave_out]
+    return dict(sorted(kept, key=lambda item: (-item[1], item[0])))
 
 
 def prompt_pieces(group: Group, root: Path, pictures: Pictures) -> list[Piece]:

@@ -26,6 +26,8 @@ MAX_POINTS = 400
 WIDTH, HEIGHT = 340, 178
 LEFT, RIGHT, TOP, BOTTOM = 46, 8, 10, 34
 LEGEND_HEIGHT = 18
+MIN_SMOOTHED = 40
+"""A curve of fewer points is drawn as it is."""
 LOG_SPAN = 30
 """A loss that spans more than this factor is drawn on a logarithmic axis."""
 
@@ -97,8 +99,8 @@ def downsample(
 
 
 def smooth(values: np.ndarray) -> np.ndarray:
-    """Return the moving mean (N,) over a twentieth of the curve, cut off at its ends; NaN is left out and stays."""
-    half = max(1, len(values) // 40)
+    """Return the moving mean (N,) over a fifteenth of the curve, cut off at its ends; NaN is left out and stays."""
+    half = max(2, len(values) // 30)
     good = np.isfinite(values)
     totals = np.concatenate([[0.0], np.cumsum(np.where(good, values, 0.0))])
     counts = np.concatenate([[0], np.cumsum(good)])
@@ -136,7 +138,7 @@ def line_figure(
         if reference is not None:
             axes.axhline(reference, color=MUTED, linewidth=0.8, linestyle=(0, (2, 2)))
         for (label, x, y), colour, dash in zip(curves, SERIES, DASHES, strict=False):
-            noisy = smoothed and len(x) > 20
+            noisy = smoothed and len(x) > MIN_SMOOTHED
             if noisy:
                 axes.plot(x, y, color=colour, linewidth=0.7, alpha=0.35)
             marker = "o" if len(x) == 1 else None

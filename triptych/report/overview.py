@@ -131,8 +131,8 @@ def _align_panel(logs: dict[str, Log], pairs: list[PairStage]) -> Panel:
     lines = []
     if "mpo" in logs and logs["mpo"].last_step:
         lines.append(f"mpo: {logs['mpo'].last_step:,} steps")
-        if accuracies := logs["mpo"].values("rewards/accuracies"):
-            lines.append(f"reward accuracy {fixed(100 * accuracies[-1], 0)} % at the end")
+        if (accuracy := logs["mpo"].final("rewards/accuracies")) is not None:
+            lines.append(f"reward accuracy {fixed(100 * accuracy, 0)} % at the end")
     return Panel("Align", f"{total:,}" if total else "–", "preference pairs" if total else "no pairs yet", lines)
 
 

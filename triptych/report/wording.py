@@ -10,7 +10,7 @@ MAX_CHARACTERS = 1200
 
 def number(value: float, digits: int = 3) -> str:
     """Print a number with so many significant digits, in the way of a table: 12,345, 0.012, 3.1e-6, a true minus."""
-    if abs(value) >= 10 ** max(digits, 4) or float(value).is_integer():
+    if abs(value) >= max(1000, 10**digits) or float(value).is_integer():
         text = f"{value:,.0f}"
     else:
         text = re.sub(r"e([+-])0*(\d+)", lambda match: f"e{match[1].replace('+', '')}{match[2]}", f"{value:.{digits}g}")

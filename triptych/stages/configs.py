@@ -211,10 +211,12 @@ class EvaluateConfig:
 
     model: str
     """Folder of the model."""
-    tasks: list[Task]
-    """What is measured."""
     out: str
     """Run directory of the evaluation."""
+    tasks: list[Task] = field(default_factory=list)
+    """What is measured."""
+    data: str = ""
+    """Rows with answers: short for one more task named accuracy, with direct answers."""
     root: str = ""
     """Data root of the media paths; the folder of each task's rows where empty."""
     seed: int = 0
@@ -225,3 +227,15 @@ class EvaluateConfig:
     """Sequences decoded together."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Precision of the model."""
+
+    def __post_init__(self) -> None:
+        if not self.tasks and not self.data:
+            raise TriptychError("There is nothing to measure: give `data`, or a list of `tasks`.")
+        names = [task.name for task in self.all_tasks]
+        if len(set(names)) != len(names):
+            raise TriptychError(f"Two tasks have the same name: {', '.join(names)}.")
+
+    @property
+    def all_tasks(self) -> list[Task]:
+        """The tasks, with the one that `data` stands for."""
+        return self.tasks + ([Task(name="accuracy", data=self.data)] if self.data else [])

@@ -30,7 +30,7 @@ Row = dict[str, Any]
 
 def run(config: Config) -> dict[str, Any]:
     """Measure every task and return the results that `done.json` holds; answers are in `samples-<task>.jsonl`."""
-    inputs = input_fingerprints([config.model, *(task.data for task in config.tasks)])
+    inputs = input_fingerprints([config.model, *(task.data for task in config.all_tasks)])
     directory = RunDirectory(config.out, config, inputs=inputs)
     if directory.done is not None:
         return directory.done
@@ -40,7 +40,7 @@ def run(config: Config) -> dict[str, Any]:
     generator = LocalGenerator(model, encoder, batch_sequences=config.batch_sequences)
     result: dict[str, Any] = {}
     unreadable = asked = 0
-    for task in config.tasks:
+    for task in config.all_tasks:
         rows, measured = _measure(config, task, generator, directory.path)
         result |= measured
         if task.kind == "accuracy":
@@ -52,7 +52,7 @@ def run(config: Config) -> dict[str, Any]:
 
 
 def _check(config: Config) -> None:
-    for task in config.tasks:
+    for task in config.all_tasks:
         if task.kind == "description":
             if not task.scorer:
                 raise TriptychError(f"The task {task.name!r} scores descriptions; name its `scorer`.")

@@ -103,6 +103,26 @@ def test_two_prompts_packed_under_a_four_dimensional_mask_equal_separate_forward
     torch.testing.assert_close(packed, separate, rtol=1e-5, atol=1e-5)
 
 
+def test_two_answers_below_one_prompt_equal_separate_forwards():
+    model, processor = tiny_mm1()
+    prompt = processor(text=QUESTIONS[0], images=[noise_image(0)], return_tensors="pt")
+    answers = [processor.tokenizer(text, return_tensors="pt")["input_ids"] for text in ("There are 12.", "blue")]
+    length, (first, second) = prompt["input_ids"].shape[1], [answer.shape[1] for answer in answers]
+    allowed = torch.ones(length + first + second, length + first + second).tril().bool()
+    allowed[length + first :, length : length + first] = False  # the second answer does not see the first
+    depth = torch.cat([torch.arange(length + first), torch.arange(length, length + second)])
+    packed = model(
+        input_ids=torch.cat([prompt["input_ids"], *answers], dim=1),
+        pixel_values=prompt["pixel_values"],
+        attention_mask=torch.zeros(allowed.shape).masked_fill(~allowed, torch.finfo(torch.float32).min)[None, None],
+        position_ids=depth[None],
+    ).logits
+    for answer, start in zip(answers, (length, length + first), strict=True):
+        row = torch.cat([prompt["input_ids"], answer], dim=1)
+        separate = model(input_ids=row, pixel_values=prompt["pixel_values"]).logits[:, length:]
+        torch.testing.assert_close(packed[:, start : start + answer.shape[1]], separate, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("text", ["llama", "qwen3_moe"])
 def test_greedy_generation_with_a_cache_equals_the_one_without(text):
     model, processor = tiny_mm1(text=text)
