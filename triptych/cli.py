@@ -9,6 +9,7 @@ import argparse
 import difflib
 import importlib
 import json
+import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -48,7 +49,9 @@ def main(words: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code."""
     words = list(sys.argv[1:] if words is None else words)
     try:
-        return _dispatch(words)
+        code = _dispatch(words)
+        sys.stdout.flush()
+        return code
     except TriptychError as error:
         print(f"triptych: {error}", file=sys.stderr)
         return REFUSED
@@ -56,6 +59,9 @@ def main(words: Sequence[str] | None = None) -> int:
         command = shlex.join(["triptych", *words])
         print(f"\nStopped. The same command goes on from here:\n  {command}", file=sys.stderr)
         return STOPPED
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough; nothing more may be flushed to it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
 
 
 def _dispatch(words: list[str]) -> int:

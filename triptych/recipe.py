@@ -113,9 +113,11 @@ def summarise(recipe: Recipe, run: Path, seconds: Mapping[str, float]) -> dict[s
 
 
 def _write_world(folder: Path, settings: dict[str, Any]) -> None:
+    from triptych.engine.progress import Progress
     from triptych.world.stage import Config, run
 
-    run(load_config(Config, None, {"out": str(folder)} | settings))
+    with Progress("world", total=0, unit="sample") as bar:
+        run(load_config(Config, None, {"out": str(folder)} | settings), bar.show)
 
 
 def _seconds_of(folder: Path, measured: float) -> float:

@@ -159,3 +159,18 @@ def test_another_seed_draws_other_pairs():
     group = judged(RIGHT + WRONG)
     drawn = {tuple(texts_of(group, select_pairs(group, max_pairs=2, seed=seed))) for seed in range(8)}
     assert len(drawn) > 1
+
+
+def test_an_empty_answer_is_never_rejected_because_it_teaches_nothing():
+    group = Group(
+        "q",
+        [text_message("user", "1 + 1?")],
+        answer="2",
+        completions=[
+            Completion("Final Answer: 2", correct=True, verdict="correct"),
+            Completion(" ", correct=False, verdict="no_answer"),
+        ],
+    )
+    counts = Counter()
+    assert select_pairs(group, counts=counts) == []
+    assert counts["empty_text"] == 1

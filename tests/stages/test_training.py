@@ -97,7 +97,14 @@ def test_a_folder_with_other_settings_is_refused_by_name(small_run):
 
 def test_lora_freezing_and_bf16_train_only_what_they_should_and_save_a_plain_model(small_run):
     folder = run_variant(
-        small_run, "mpo", "mpo-lora", max_steps=2, lora_r=4, freeze=["model.vision_tower"], bf16=True, learning_rate=0.01
+        small_run,
+        "mpo",
+        "mpo-lora",
+        max_steps=2,
+        lora_r=4,
+        freeze=["model.vision_tower"],
+        bf16=True,
+        learning_rate=0.01,
     )
     start, end = load_model(small_run / "sft" / "model"), load_model(folder / "model")
     changed = {

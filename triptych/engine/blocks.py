@@ -54,12 +54,13 @@ def run_blocks(
             if not path.exists():
                 write_text_atomic(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in work(block)))
                 bar.advance(len(block))
-    _join([parts / f"{start:09d}.jsonl" for start in starts], final)
+    join_files([parts / f"{start:09d}.jsonl" for start in starts], final)
     shutil.rmtree(parts)
     return [row for _, row in read_jsonl(final)]
 
 
-def _join(parts: Sequence[Path], final: Path) -> None:
+def join_files(parts: Sequence[Path], final: Path) -> None:
+    """Write the files one after the other into `final`, atomically."""
     with atomic_path(final) as temporary, temporary.open("wb") as output:
         for part in parts:
             output.write(part.read_bytes())

@@ -26,9 +26,7 @@ class Workload:
 
     def __init__(self, model: nn.Module) -> None:
         backbone = backbone_of(model)
-        decoder = next(
-            module for name, module in backbone.named_children() if name in ("language_model", "text_model")
-        )
+        decoder = next(module for name, module in backbone.named_children() if name in ("language_model", "text_model"))
         config = model.config.get_text_config()
         self._decoder_parameters = matrix_parameters(decoder)
         self._vision_parameters = matrix_parameters(backbone) - self._decoder_parameters

@@ -90,8 +90,8 @@ def select_pairs(
         seed: another seed draws other combinations.
         rule: the rule the completions were judged by.
         counts: receives the numbers of pairs per source and of what was left out and why: `no_correct_answer`,
-            `no_rejected_answer` (groups), `duplicate_text` and `empty_text` (completions), `identical_text`, `entailed_answer`,
-            `over_the_limit` (combinations).
+            `no_rejected_answer` (groups), `duplicate_text` and `empty_text` (completions), `identical_text`,
+            `entailed_answer`, `over_the_limit` (combinations).
     Returns:
         pairs of indices into `group.completions`, correctness first; the same texts for any order of the completions.
     """

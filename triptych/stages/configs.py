@@ -106,8 +106,8 @@ class MpoConfig(TrainingConfig):
 
     model: str
     """Folder of the model to start from; frozen, it is the reference too."""
-    data: list[str]
-    """Files of groups with pairs."""
+    data: str | list[str]
+    """File of groups with pairs, or a list of such files."""
     root: str = ""
     """Data root of the media paths; the folder of each file where empty."""
     loss_type: list[str] = field(default_factory=lambda: ["sigmoid", "bco_pair", "sft"])
@@ -121,6 +121,7 @@ class MpoConfig(TrainingConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.data = [self.data] if isinstance(self.data, str) else self.data
         if unknown := [name for name in self.loss_type if name not in LOSS_TYPES]:
             raise TriptychError(f"Unknown loss_type {', '.join(unknown)}; known are {', '.join(LOSS_TYPES)}.")
         if len(self.loss_weights) != len(self.loss_type):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from triptych.data.rows import read_groups
-from triptych.engine.blocks import run_blocks
+from triptych.engine.blocks import join_files, run_blocks
 from triptych.engine.encode import Encoder
 from triptych.engine.inputs import input_fingerprints
 from triptych.engine.run import RunDirectory
@@ -29,7 +29,7 @@ Row = dict[str, Any]
 
 
 def run(config: Config) -> dict[str, Any]:
-    """Measure every task and return the results that `done.json` holds; answers are in `samples-<task>.jsonl`."""
+    """Measure every task and return the results that `done.json` holds; answers are in `samples.jsonl`."""
     inputs = input_fingerprints([config.model, *(task.data for task in config.all_tasks)])
     directory = RunDirectory(config.out, config, inputs=inputs)
     if directory.done is not None:
@@ -48,7 +48,16 @@ def run(config: Config) -> dict[str, Any]:
             asked += len(rows)
     if asked:
         result["unparsed"] = share(unreadable, asked)
-    return directory.finish(result)
+    parts = [directory.path / _samples_of(task) for task in config.all_tasks]
+    join_files(parts, directory.path / "samples.jsonl")
+    directory.finish(result)
+    for part in parts:
+        part.unlink()
+    return result
+
+
+def _samples_of(task: Task) -> str:
+    return f"samples-{task.name}.jsonl"
 
 
 def _check(config: Config) -> None:
@@ -79,8 +88,7 @@ def _measure(
             media = [item for item in group.images if isinstance(item, str)]
             yield row | {"images": media, "prediction": sample.text} | judge(task, group, sample)
 
-    name = f"samples-{task.name}.jsonl"
-    rows = run_blocks(folder, name, groups, config.block_size, work, title=f"evaluate {task.name}")
+    rows = run_blocks(folder, _samples_of(task), groups, config.block_size, work, title=f"evaluate {task.name}")
     summarise = {"accuracy": _summarise_accuracy, "description": _summarise_descriptions}[task.kind]
     return rows, summarise(task, groups, rows)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
@@ -167,8 +169,21 @@ def _map_chunks(
     if num_workers <= 1:
         return map(_write_chunk, chunks, *constants)
     # Spawned, not forked: a fork of a process in which torch has started threads can hang.
-    pool = stack.enter_context(ProcessPoolExecutor(num_workers, mp_context=get_context("spawn")))
-    return pool.map(_write_chunk, chunks, *constants)
+    pool = ProcessPoolExecutor(
+        num_workers, mp_context=get_context("spawn"), initializer=_end_with, initargs=(os.getpid(),)
+    )
+    return stack.enter_context(pool).map(_write_chunk, chunks, *constants)
+
+
+def _end_with(parent: int) -> None:
+    """End this worker soon after its parent: one that outlives a kill would write into the folder of the next try."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.2)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _write_chunk(

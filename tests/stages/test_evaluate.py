@@ -1,0 +1,40 @@
+"""Evaluation as a stage."""
+
+import json
+
+import pytest
+
+from tests.support.smoke import run_variant
+from triptych.errors import TriptychError
+
+
+def test_results_follow_from_the_stored_answers(small_run):
+    folder = small_run / "evaluate_sft"
+    result = json.loads((folder / "done.json").read_text())["result"]
+    samples = [json.loads(line) for line in (folder / "samples.jsonl").read_text().splitlines()]
+    for name in ("direct", "cot"):
+        rows = [row for row in samples if row["task"] == name]
+        assert len(rows) == 16
+        assert result[name]["value"] == sum(row["verdict"] == "correct" for row in rows) / 16
+        assert result[name]["ci"][0] <= result[name]["value"] <= result[name]["ci"][1]
+    rows = [row for row in samples if row["task"] == "describe_sampled"]
+    assert result["hallucination_sampled"]["value"] == sum(row["hallucinated"] for row in rows) / len(rows)
+    assert {"hallucination", "coverage", "mentions", "cider", "unparsed"} <= result.keys()
+
+
+def test_data_alone_is_one_task_named_accuracy(small_run):
+    folder = run_variant(small_run, "evaluate_sft", "evaluate-data", tasks=[], data="{run}/world/test_direct.jsonl")
+    assert "accuracy" in json.loads((folder / "done.json").read_text())["result"]
+
+
+@pytest.mark.parametrize(
+    ("tasks", "message"),
+    [
+        ([], "nothing to measure"),
+        ([{"name": "a", "data": "x"}, {"name": "a", "data": "y"}], "same name"),
+        ([{"name": "d", "data": "{run}/world/test_describe.jsonl", "kind": "description"}], "scorer"),
+    ],
+)
+def test_bad_tasks_are_refused_by_name(small_run, tasks, message):
+    with pytest.raises(TriptychError, match=message):
+        run_variant(small_run, "evaluate_sft", "evaluate-bad", tasks=tasks)
