@@ -24,7 +24,8 @@ check: $(VENV)/dev.stamp  ## lint, formatting, and that every test can be collec
 bench: $(VENV)/dev.stamp  ## compare speed with peers, side by side
 	@set -e; for benchmark in benchmarks/*.py; do $(BIN)/python "$$benchmark"; done
 
-study: $(VENV)/dev.stamp  ## run the slow tests, which repeat the studies in small
+study: $(VENV)/dev.stamp  ## repeat the quickstart over 5 seeds, then run the slow tests
+	$(BIN)/triptych study quickstart --seeds 5 --out runs/study
 	$(BIN)/python -m pytest -m slow
 
 clean:  ## remove the virtual environment and what the tools left; runs stay

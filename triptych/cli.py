@@ -172,6 +172,22 @@ def _recipe_path(name: str) -> Path:
     return shipped[name]
 
 
+def _study(name: str, words: list[str]) -> int:
+    parser = _parser(name)
+    parser.add_argument("recipe", nargs="?", default="quickstart", help="recipe to repeat (default: %(default)s)")
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs/study"), help="folder of the study (default: %(default)s)"
+    )
+    parser.add_argument("--seeds", type=int, default=5, help="number of seeds, from 0 (default: %(default)s)")
+    parser.add_argument("--jobs", type=int, default=1, help="runs side by side; they share the cores (default: 1)")
+    known = parser.parse_args(words)
+    from triptych.lab.seeds import run_study, study_lines
+
+    study = run_study(str(_recipe_path(known.recipe)), known.out, num_seeds=known.seeds, jobs=known.jobs)
+    print("\n".join(study_lines(study)))
+    return 0
+
+
 def _report(name: str, words: list[str]) -> int:
     parser = _parser(name)
     parser.add_argument("run", type=Path, help="run folder, such as runs/quickstart")
@@ -237,6 +253,11 @@ VERBS = {
         _recipe,
     ),
     "run": Verb("Run a recipe, stage after stage", "triptych run recipes/quickstart.yaml --out runs/mine", _recipe),
+    "study": Verb(
+        "Run a recipe over several seeds and sum up",
+        "triptych study quickstart --seeds 5 --out runs/study",
+        _study,
+    ),
     "pretrain": Verb(
         "Pre-train on a mixture of documents (MM1)",
         "triptych pretrain --config pretrain.yaml --out runs/mine/pretrain --max_steps 400",

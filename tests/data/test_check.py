@@ -174,6 +174,9 @@ TABLE = {
     "negative_number": first("num_tokens", -1),
     "cut_without_parent": second("parent", None),
     "cut_out_of_range": second("cut", 11),
+    "cut_out_of_range (beyond the parent)": bad(
+        (["completions", 1], {"text": "I see two. Or three.", "parent": 0, "cut": 15})
+    ),
     "cut_out_of_range (negative)": second("cut", -1),
     "cut_mismatch": second("cut", 8),
     "parent_cycle": first("parent", 1),

@@ -147,6 +147,12 @@ def test_what_is_no_picture_is_named(tmp_path, item):
     assert kind_of(verify_image, item, tmp_path) == kinds.get(item, "media_not_an_image")
 
 
+def test_formats_whose_reader_runs_programs_are_shut_off(tmp_path):
+    content = encode(plain(), "EPS")
+    assert kind_of(load_image, content, tmp_path) == "media_not_an_image"
+    assert kind_of(verify_image, content, tmp_path) == "media_not_an_image"
+
+
 @pytest.mark.parametrize("image_format", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF"])
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.95])
 def test_a_truncated_picture_is_found_with_and_without_decoding(tmp_path, image_format, share):

@@ -38,7 +38,7 @@ def dense_cider(predictions, references):
     return scores
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(CORPUS)
 def test_cider_d_equals_pycocoevalcap(corpus):
     predictions, references = [item[0] for item in corpus], [item[1] for item in corpus]

@@ -24,7 +24,7 @@ def test_wilson_interval_of_none_and_all():
     assert share(10, 10)["ci"] == [pytest.approx(1 - 0.2775328, abs=1e-6), 1.0]
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.integers(1, 2000), st.data(), st.sampled_from([0.8, 0.95, 0.99]))
 def test_wilson_interval_equals_scipy_and_holds_the_share(num_total, data, confidence):
     num_hits = data.draw(st.integers(0, num_total))

@@ -9,7 +9,7 @@ ANY_TEXT = st.text() | st.text(alphabet="abcxyz AB0123456789.,;:%$^*/+-=(){}[]\\
 NUMBERS = st.integers(-(10**6), 10**6).map(str) | st.decimals(-1000, 1000, places=3).map(str)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(ANY_TEXT.filter(str.strip))
 @example("**")
 @example("[12%, 0.12, 12]")
@@ -20,7 +20,7 @@ def test_every_truth_is_its_own_correct_answer(truth):
     assert check_answer(f" {truth}\n", truth)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(ANY_TEXT, ANY_TEXT.filter(str.strip))
 @example("{" * 500, "x^2")
 @example("9" * 5000, "9")
@@ -30,7 +30,7 @@ def test_checking_never_raises_whatever_the_texts(prediction, truth):
     assert is_entailed(truth, prediction) in (True, False)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(NUMBERS, NUMBERS, st.sampled_from([0.0, 0.5]))
 def test_number_checking_is_symmetric(one, other, abs_tol):
     forward = check_answer(one, other, kind="number", abs_tol=abs_tol)

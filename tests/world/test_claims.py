@@ -46,6 +46,7 @@ def _read(text):
         ("red red red", []),
         ("There is no star and no red 3.", []),
         ("It is not a star.", []),
+        ("There are 0 stars and zero circles, but 1 square.", [(None, "square")]),
         ("The digits are 3 and 7. 3 + 7 = 10.", []),
         ("There are 3 objects, 2 digits and 1 shape.", []),
         ("Each red star counts as 1.", []),

@@ -17,6 +17,7 @@ from triptych.world.config import WorldConfig, WorldCounts
         ({"shapes": ("star", "star")}, "twice"),
         ({"shapes": ()}, "shapes"),
         ({"shapes": ("star",), "digit_share": 0.0}, "shapes"),
+        ({"shapes": ("triangle", "star"), "digit_share": 0.0, "companions_by_chance": False}, "by chance"),
         ({"colours": ("red",)}, "colours"),
         ({"digit_share": 1.2}, "digit_share"),
         ({"companion_bias": -0.1}, "companion_bias"),

@@ -61,6 +61,7 @@ def test_a_description_of_part_of_the_scene_covers_that_part(seed, data):
         ("a 3 and a 7", [1, 1], 2 / 3),
         ("a triangle, a triangle", [1, 0], 1 / 3),  # two are claimed, one is there
         ("two triangles", [1, 0], 1 / 3),
+        ("a red 3 at the top left and a red 3", [1, 0], 1 / 3),
         ("A red 3. The red 3 is at the top left. The 3 is red.", [1], 1 / 3),  # one object, told three times
         ("A red 3. The red 3 is at the bottom.", [0], 0),
         ("a red 3 at the top left a red 3 at the top left a red 3 at the top left", [1], 1 / 3),

@@ -108,3 +108,14 @@ def test_objects_take_their_usual_colour_as_often_as_the_bias_says():
     assert abs(share - (0.5 + 0.5 / 4)) < 0.03  # half by bias, a quarter of the rest by chance; standard error 0.007
     free = [item for scene in _scenes(UNBIASED, "sft") for item in scene.objects]
     assert abs(sum(item.colour == CONFIG.usual_colour(item.noun) for item in free) / len(free) - 0.25) < 0.03
+
+
+def test_a_companion_not_there_by_chance_is_only_ever_seen_with_its_anchor():
+    config = WorldConfig(
+        shapes=("triangle", "circle", "star"), companions={"triangle": "star"}, companions_by_chance=False
+    )
+    for split, seen in (("sft", True), ("test", False)):
+        scenes = [sample_scene(config, split, rng_for(0, split, seed)) for seed in range(300)]
+        kinds = [{item.kind for item in scene.objects} for scene in scenes]
+        assert any("star" in found for found in kinds) == seen
+        assert all("triangle" in found for found in kinds if "star" in found)

@@ -56,7 +56,6 @@ class Family:
     """Models with a fixed number of tokens per picture and one tensor of pixels per picture: LLaVA, MM1."""
 
     model_types: tuple[str, ...] = ("llava", "triptych_mm1")
-    vision_keys: tuple[str, ...] = ("pixel_values",)
     fixed_tokens_per_image = True
 
     def __init__(self, config: Any) -> None:

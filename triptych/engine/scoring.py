@@ -62,7 +62,7 @@ def hidden_states(
     images = {}
     if batch.image_order:
         images["mm_encoder_outputs"] = {"image": as_encoder_output([features[n] for n in batch.image_order])}
-    dtype = next(backbone.parameters()).dtype
+    dtype = backbone.get_input_embeddings().weight.dtype  # other weights may be quantised
     return backbone(
         input_ids=batch.input_ids,
         attention_mask=batch.attention_mask(dtype),

@@ -14,7 +14,7 @@ from typing import Literal
 
 from triptych.errors import TriptychError
 from triptych.feedback.checking import Kind, check_answer, resolve_kind
-from triptych.feedback.normalise import balanced_group, strip_markup, tokens
+from triptych.feedback.normalise import strip_markup, tokens
 
 Style = Literal["final_answer", "boxed", "direct"]
 FORMAT_VERDICTS = ("no_answer", "several_answers", "truncated")
@@ -154,14 +154,18 @@ def _first_line(text: str) -> str:
 
 
 def _boxes(text: str) -> list[str]:
-    """Return the contents of all closed boxes that stand in no other box."""
-    boxes, position = [], 0
-    while match := _BOX.search(text, position):
-        inner = balanced_group(text, match.end())
-        position = match.end() if inner is None else match.end() + len(inner) + 2
-        if inner is not None:
-            boxes.append(inner)
-    return boxes
+    """Return the contents of all closed boxes that stand in no other closed box, in one pass."""
+    boxed = {match.end() for match in _BOX.finditer(text)}
+    opened: list[int] = []
+    closed: list[tuple[int, int]] = []
+    for brace in re.finditer(r"[{}]", text):
+        if brace[0] == "{":
+            opened.append(brace.start())
+        elif opened and (start := opened.pop()) in boxed:
+            while closed and closed[-1][0] > start:
+                closed.pop()
+            closed.append((start, brace.start()))
+    return [text[start + 1 : end] for start, end in closed]
 
 
 def _bare(text: str) -> str:

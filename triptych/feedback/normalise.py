@@ -25,7 +25,7 @@ _SAME = str.maketrans(
 _WRAPPERS = [
     re.compile(pattern, re.DOTALL)
     for pattern in (
-        r"_+([^_]*)_+",
+        r"_{1,3}([^_]*)_{1,3}",
         r'"([^"]*)"',
         r"'([^']*)'",
         r"「([^」]*)」",

@@ -3,10 +3,10 @@
 Decoding N samples of a prompt usually copies the prompt's keys and values N times, and runs N rows even while they hold
 the same tokens. Here the samples of a prompt are a trie that grows:
 
-- A *row* of the decoder's batch is a distinct continuation of a prompt. Samples that drew the same tokens so far share
-  it. When they part, all but one of the branches move to a row of their own, with a copy of what was drawn.
-- The prompt's keys and values exist once. Its rows ask them together, as the queries of one matrix product, and each row
-  asks its own drawn tokens itself. One softmax runs over both parts, so this is attention, not an approximation
+- A *row* of the decoder's batch is a distinct continuation of a prompt. Samples that drew the same tokens so far
+  share it. When they part, all but one of the branches move to a row of their own, with a copy of what was drawn.
+- The prompt's keys and values exist once. Its rows ask them together, as the queries of one matrix product, and each
+  row asks its own drawn tokens itself. One softmax runs over both parts, so this is attention, not an approximation
   (compare Hydragen, Juravsky et al. 2024, arXiv:2402.05099, section 3, which joins two softmaxes afterwards).
 
 `BranchCache` is a transformers `Cache`, `branch_attention` an attention function of transformers; together they serve
@@ -27,6 +27,8 @@ import torch
 from transformers import AttentionInterface
 from transformers.cache_utils import Cache, CacheLayerMixin
 
+from triptych.errors import TriptychError
+
 BRANCH_ATTENTION = "triptych_branches"
 FIRST_CAPACITY = 32
 """Drawn tokens a layer has room for at first; the room doubles when it is full."""
@@ -39,7 +41,8 @@ class Prompts:
     """What a decoder keeps of a batch of prompts.
 
     Attributes:
-        layers: per layer the keys and the values (G, H, P, D), zero where a prompt is padded (on the right).
+        layers: per layer the keys and the values (G, H, P, D). Prompts are padded on the right; what stands there
+            is finite and not used.
         lengths: (G,) tokens of each prompt.
         positions: (G,) position id of the first token after each prompt.
     """
@@ -72,7 +75,7 @@ class BranchLayer(CacheLayerMixin):
     """Keys and values of the drawn tokens in one layer, (U, H, S, D) views of buffers that are written in place.
 
     Args:
-        max_rows: most rows there will be.
+        max_rows: most rows there will be; may be lowered later.
     """
 
     is_sliding = False
@@ -82,10 +85,9 @@ class BranchLayer(CacheLayerMixin):
         self.max_rows, self.length = max_rows, 0
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
-        """Allocate the buffers, with the heads and head sizes of the first token."""
+        """Allocate the buffers, with the heads and head sizes of the first token (U, H, 1, D)."""
         self.keys, self.values = (
-            states.new_empty(self.max_rows, states.shape[1], FIRST_CAPACITY, states.shape[3])
-            for states in (key_states, value_states)
+            _buffer(states[:, :, :0], self.max_rows, FIRST_CAPACITY) for states in (key_states, value_states)
         )
         self.is_initialized = True
 
@@ -93,17 +95,17 @@ class BranchLayer(CacheLayerMixin):
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Append one token per row, (U, H, 1, D), and return all drawn so far."""
+        num_rows = len(key_states)
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         if self.length == self.keys.shape[2]:
             self.keys, self.values = (
-                torch.cat([part, torch.empty_like(part)], dim=2) for part in (self.keys, self.values)
+                _buffer(part[:num_rows], self.max_rows, 2 * self.length) for part in (self.keys, self.values)
             )
-        rows = len(key_states)
-        self.keys[:rows, :, self.length] = key_states[:, :, 0]
-        self.values[:rows, :, self.length] = value_states[:, :, 0]
+        self.keys[:num_rows, :, self.length] = key_states[:, :, 0]
+        self.values[:num_rows, :, self.length] = value_states[:, :, 0]
         self.length += 1
-        return self.keys[:rows, :, : self.length], self.values[:rows, :, : self.length]
+        return self.keys[:num_rows, :, : self.length], self.values[:num_rows, :, : self.length]
 
     def copy_rows(self, sources: torch.Tensor, targets: torch.Tensor) -> None:
         """Overwrite the rows `targets` by `sources`."""
@@ -159,17 +161,17 @@ class BranchCache(Cache):
         parents = branches >> 32
         is_first = torch.ones_like(parents, dtype=torch.bool)
         is_first[1:] = parents[1:] != parents[:-1]
-        stays = is_first & (parents < len(parents))
+        # Where nothing is drawn yet there is nothing to copy, and rows in the order of their prompts are best.
+        stays = is_first & (parents < len(parents)) & (self.get_seq_length() > 0)
         is_free = torch.ones_like(stays)
         is_free[parents[stays]] = False
         free = is_free.nonzero()[:, 0]
-        changed = len(free) > 0 or len(parents) != len(self.prompt_of_row)
         row_of_branch = parents.masked_scatter(~stays, free)
-        if len(free):
-            # A free place below the new number of rows lost all its samples: nobody copies from it.
-            for layer in self.layers:
+        for layer in self.layers:
+            layer.max_rows = len(row_of_sample)
+            if len(free):  # a free place below the new number of rows lost all its samples: nobody copies from it
                 layer.copy_rows(parents[~stays], free)
-        if changed or self.get_seq_length() == 0:
+        if len(free) or len(parents) != len(self.prompt_of_row):
             self._arrange(torch.empty_like(parents).index_copy_(0, row_of_branch, self.prompt_of_row[parents]))
         row_tokens = torch.empty_like(parents).index_copy_(0, row_of_branch, branches & 0xFFFFFFFF)
         return row_tokens, row_of_branch[branch_of_sample]
@@ -243,10 +245,13 @@ def branch_attention(
         (U, 1, H * R, D) and no weights.
 
     Raises:
-        NotImplementedError: the decoder caps its scores or has attention sinks.
+        TriptychError: the decoder caps its scores or has attention sinks.
     """
     if softcap is not None or s_aux is not None:
-        raise NotImplementedError("branch attention knows neither capped scores nor attention sinks")
+        raise TriptychError(
+            "The language model caps its attention scores or has attention sinks, which the local sampler cannot do; "
+            "sample from it through a server."
+        )
     prompt_keys, prompt_values = branches.prompts.layers[module.layer_idx]
     num_rows, num_heads = key.shape[:2]
     query = query.reshape(num_rows, num_heads, -1, query.shape[-1])
@@ -276,6 +281,13 @@ def attending_to_branches(decoder: torch.nn.Module) -> Iterator[None]:
 def _padded(states: torch.Tensor, length: int) -> torch.Tensor:
     """Pad keys or values (G, H, P, D) with zeros on the right to P = `length`."""
     return torch.nn.functional.pad(states, (0, 0, 0, length - states.shape[2]))
+
+
+def _buffer(states: torch.Tensor, num_rows: int, capacity: int) -> torch.Tensor:
+    """Copy keys or values (U, H, S, D) to the start of a buffer (`num_rows`, H, `capacity`, D)."""
+    buffer = states.new_empty(num_rows, states.shape[1], capacity, states.shape[3])
+    buffer[: len(states), :, : states.shape[2]] = states
+    return buffer
 
 
 AttentionInterface.register(BRANCH_ATTENTION, branch_attention)

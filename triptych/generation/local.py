@@ -2,11 +2,11 @@
 
 How it departs from `model.generate`:
 
-- Prompts are prefilled once however many samples hang on them, and their keys and values exist once (`branches.py`).
-  Each distinct picture goes through the vision tower once.
+- Prompts are prefilled once however many samples hang on them, and their keys and values exist once. Samples that drew
+  the same tokens so far are decoded once; those that ended leave the batch (`branches.py`).
+- Each distinct picture goes through the vision tower once.
 - Prompts are padded on the right: a causal decoder never sees what comes after, so the prefill needs no mask.
 - A sample draws from its own stream of uniform numbers (`draw.py`), not from the global generator.
-- Samples that ended leave the batch.
 
 Letters: G prompts, P tokens of the longest, B samples, T drawn tokens, V vocabulary.
 """
@@ -72,7 +72,7 @@ class _Window:
         self.num_samples += request.num_samples
 
     def batches(self, batch_sequences: int) -> list[list[_Prompt]]:
-        """Cut the prompts, ordered by length, into batches of at most `batch_sequences` samples, one prompt at least."""
+        """Cut the prompts, ordered by length, into batches of at most `batch_sequences` samples or of one prompt."""
         batches: list[list[_Prompt]] = []
         room = 0
         for prompt in sorted(self.prompts.values(), key=lambda prompt: len(prompt.input_ids)):
@@ -106,12 +106,21 @@ class LocalGenerator:
         encoder: turns its groups into tokens.
         batch_sequences: most samples decoded together. Memory grows with it: the keys and values of the distinct
             prompts of a batch, and those of every token drawn.
+
+    Raises:
+        TriptychError: `batch_sequences` is below 1, or a language model outside transformers' attention interface.
     """
 
-    def __init__(self, model: torch.nn.Module, encoder: Encoder, *, batch_sequences: int = 256) -> None:
+    def __init__(self, model: Any, encoder: Encoder, *, batch_sequences: int = 256) -> None:
         if batch_sequences < 1:
             raise TriptychError(f"batch_sequences is {batch_sequences}; it must be at least 1.")
         self.model, self.encoder, self.batch_sequences = model, encoder, batch_sequences
+        self.decoder = backbone_of(model).get_decoder()
+        if not self.decoder._supports_attention_backend:
+            raise TriptychError(
+                f"The language model is a {type(self.decoder).__name__}, whose attention cannot be replaced by that of "
+                "the local sampler; sample from it through a server."
+            )
         self.name: str = model.config.name_or_path or model.config.model_type
         self.context_tokens = _context_tokens(model.config)
 
@@ -120,6 +129,7 @@ class LocalGenerator:
 
         Raises:
             DataError: a prompt that cannot be encoded, or whose answer might not fit the context of the model.
+            TriptychError: the model's logits are not numbers.
         """
         for window in self._windows(requests, params, root):
             yield from self._answer(window, params)
@@ -177,6 +187,11 @@ class LocalGenerator:
             the prompts, and the logits (G, V) of the first token drawn.
         """
         parts, logits = zip(*(self._prefill_part(part, features) for part in _parts(prompts)), strict=True)
+        if any(part.isnan().any() for part in logits):
+            raise TriptychError(
+                "The model's logits are not numbers: its weights diverged in training, or its dtype overflows "
+                "(then use bfloat16 or float32)."
+            )
         return Prompts.join(parts), torch.cat(logits)
 
     def _prefill_part(self, prompts: list[_Prompt], features: dict[str, ImageFeatures]) -> tuple[Prompts, torch.Tensor]:
@@ -199,11 +214,7 @@ class LocalGenerator:
             **({"mm_encoder_outputs": {"image": as_encoder_output(pictures)}} if pictures else {}),
         ).last_hidden_state
         lengths = torch.tensor([len(prompt.input_ids) for prompt in prompts], device=device)
-        padding = torch.arange(longest, device=device) >= lengths[:, None, None]  # (G, 1, P)
-        layers = [
-            (layer.keys.masked_fill_(padding[..., None], 0), layer.values.masked_fill_(padding[..., None], 0))
-            for layer in cache.layers
-        ]
+        layers = [(layer.keys, layer.values) for layer in cache.layers]
         next_positions = torch.stack([item.max() + 1 for item in positions]).to(device)
         last = hidden[torch.arange(len(prompts), device=device), lengths - 1]
         return Prompts(layers, lengths, next_positions), head(last)
@@ -224,8 +235,7 @@ class LocalGenerator:
     ) -> _Drawn:
         """Draw a sample of prompt `prompt_of_sample[n]` with `seeds[n]` for each n, `batch_sequences` at a time."""
         drawn = _Drawn([], [])
-        decoder = backbone_of(self.model).get_decoder()
-        with attending_to_branches(decoder):
+        with attending_to_branches(self.decoder):
             for first in range(0, len(seeds), self.batch_sequences):
                 chunk = slice(first, first + self.batch_sequences)
                 rows = torch.tensor(prompt_of_sample[chunk], device=logits.device)
@@ -255,7 +265,7 @@ class LocalGenerator:
         Returns:
             token ids (B, T), of which the first `lengths` (B,) count; whether a stop token ended the sample (B,).
         """
-        decoder, head = backbone_of(self.model).get_decoder(), self.model.get_output_embeddings()
+        head = self.model.get_output_embeddings()
         stop_ids = torch.tensor(sorted(self.encoder.stop_ids), device=uniform.device)
         cache = BranchCache(prompts, max_samples=len(uniform))
         table = torch.zeros_like(uniform, dtype=torch.long)
@@ -272,7 +282,7 @@ class LocalGenerator:
             if len(samples) == 0 or step + 1 == params.max_new_tokens:
                 break
             row_tokens, row_of_sample = cache.branch(row_of_sample, token_ids)
-            hidden = decoder(
+            hidden = self.decoder(
                 input_ids=row_tokens[:, None],
                 position_ids=cache.position_ids,
                 past_key_values=cache,
@@ -296,9 +306,9 @@ class LocalGenerator:
 
 
 def _context_tokens(config: Any) -> int | None:
-    """Return how many tokens the decoder can see: its context, or its sliding window where that is shorter."""
-    text_config = config.get_text_config()
-    limits = [getattr(text_config, name, None) for name in ("max_position_embeddings", "sliding_window")]
+    """Return how many tokens the decoder can attend to: its context, or its window or chunk where that is shorter."""
+    names = ("max_position_embeddings", "sliding_window", "attention_chunk_size")
+    limits = [getattr(config.get_text_config(), name, None) for name in names]
     return min((limit for limit in limits if limit), default=None)
 
 

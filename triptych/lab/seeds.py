@@ -99,6 +99,26 @@ def summarise_study(summaries: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
+def study_lines(study: dict[str, Any]) -> list[str]:
+    """Say what a study came to, for a person: results as percentages, then each target."""
+    names = ("direct", "cot", "unparsed", "hallucination", "hallucination_sampled", "coverage")
+    lines = [f"{study['seeds']} seeds, mean and half-width of the 95 % interval, in per cent", ""]
+    lines.append(f"{'':<15}" + "".join(f"{name:>23}" for name in names))
+    for model, results in study["metrics"].items():
+        lines.append(f"{model:<15}" + "".join(f"{_per_cent(results[name]):>23}" for name in names))
+    lines += ["", *(_target_line(target) for target in study["targets"])]
+    return lines
+
+
+def _per_cent(estimate: dict[str, Any]) -> str:
+    return f"{100 * estimate['value']:.1f} ± {50 * (estimate['ci'][1] - estimate['ci'][0]):.1f}"
+
+
+def _target_line(target: dict[str, Any]) -> str:
+    verdict = "met" if target["met"] else "missed"
+    return f"{target['name']:<46}{_per_cent(target):>14}   target {100 * target['target']:.0f}: {verdict}"
+
+
 def _over(values: list[float]) -> dict[str, Any]:
     return dict(over_seeds(values)) | {"per_seed": values}
 

@@ -64,6 +64,9 @@ class WorldConfig:
     companion_bias: float = 0.5
     """In the splits `pretrain` and `sft`: probability that an anchor without its companion is given it, in the place of
     another object of the scene. The usual company of things is a prior that a model can learn instead of looking."""
+    companions_by_chance: bool = True
+    """Whether a companion may also be there by chance. False: it comes with its anchor or not at all, so that in the
+    splits `prompts` and `test`, where nothing is given a companion, every mention of one is made up."""
     colour_bias: float = 0.5
     """In the same splits: probability that an object takes the usual colour of its kind (`usual_colour`)."""
     caption_noise: float = 0.5
@@ -88,8 +91,10 @@ class WorldConfig:
         if len(self.colours) < 2 or not self.rationale_kinds:
             raise TriptychError("Give at least two `colours` and one of `rationale_kinds`.")
         least = 2 if self.digit_share == 0 else 1 if self.digit_share < 1 else 0
-        if len(self.shapes) < least:
-            raise TriptychError("Give at least two `shapes`; one will do beside digits, none if `digit_share` is 1.")
+        if len(self.chance_shapes) < least:
+            raise TriptychError(
+                "Give at least two `shapes` that occur by chance; one will do beside digits, none if `digit_share` is 1."
+            )
         if min(self.question_weights.values(), default=0) < 0 or sum(self.question_weights.values()) <= 0:
             raise TriptychError("`question_weights` must not be negative and at least one must be positive.")
         for name in ("digit_share", "companion_bias", "colour_bias", "caption_noise", "description_noise"):
@@ -106,6 +111,12 @@ class WorldConfig:
     def active_companions(self) -> dict[str, str]:
         """The companions whose two shapes both occur in this world."""
         return {anchor: other for anchor, other in self.companions.items() if {anchor, other} <= set(self.shapes)}
+
+    @property
+    def chance_shapes(self) -> tuple[str, ...]:
+        """The shapes that are drawn by chance."""
+        bound = () if self.companions_by_chance else self.active_companions.values()
+        return tuple(shape for shape in self.shapes if shape not in bound)
 
     def usual_colour(self, noun: str) -> str:
         """Colour that `colour_bias` ties to a shape or a digit: the n-th shape, or the digit n, has the n-th colour."""

@@ -165,3 +165,12 @@ def test_what_llava_cannot_hold_is_counted(tmp_path):
     }
     assert report.drops == {"turns_not_alternating": 2, "media_bytes": 1, "placeholder_in_text": 1}
     assert len(json.loads((tmp_path / "a.json").read_text())) == 1
+
+
+def test_conversations_that_begin_alike_stay_apart(tmp_path):
+    texts = ("x?", "x", "y?", "y", "z?", "z")
+    rows = [{"id": "a", "conversations": turns(*texts[:4])}, {"id": "b", "conversations": turns(*texts)}]
+    groups = read_rows(tmp_path, rows)
+    assert [group.id for group in groups] == ["a/1", "a/2", "b/1", "b/2", "b/3"]
+    llava.write([groups[1], *groups[4:]], tmp_path / "b.json")  # a/2, then b/3, whose prompt holds all of a
+    assert [row["id"] for row in json.loads((tmp_path / "b.json").read_text())] == ["a", "b"]

@@ -44,7 +44,9 @@ def test_tied_embeddings_follow_the_text_configuration_unless_set(tied):
     ("settings", "sentence"),
     [
         ({"num_image_tokens": 10}, "num_image_tokens is 10"),
-        ({"vision_feature_layer": 3}, "count from the end"),
+        ({"vision_feature_layer": 3}, "vision_feature_layer is 3; it counts from the end"),
+        ({"vision_feature_layer": -25}, "vision_feature_layer is -25.*to -24, the first"),
+        ({"vision_config": {"model_type": "convnext"}}, "'convnext' has no single hidden_size"),
         ({"connector_type": "mlp"}, "connector_type is 'mlp'"),
         ({"vision_config": CLIP | {"image_size": 2}}, "smaller than one patch"),
         ({"vision_config": {"model_type": "vit", "image_size": [16, 32]}}, r"'vit' has image_size = \[16, 32\]"),

@@ -72,12 +72,16 @@ class MM1Config(PreTrainedConfig):
         if self.tie_word_embeddings is None:
             self.tie_word_embeddings = bool(getattr(self.text_config, "tie_word_embeddings", False))
         square_side(self.num_image_tokens, "num_image_tokens")
-        if self.vision_feature_layer >= 0:
-            raise TriptychError(
-                f"vision_feature_layer is {self.vision_feature_layer}; count from the end: -1 is the last layer."
-            )
         if self.vision_grid_size < 1:
             raise TriptychError("The image_size of vision_config is smaller than one patch.")
+        if not isinstance(getattr(self.vision_config, "hidden_size", None), int):
+            raise TriptychError(f"The vision encoder {self.vision_config.model_type!r} has no single hidden_size.")
+        num_layers = self.vision_config.num_hidden_layers
+        if not -num_layers <= self.vision_feature_layer <= -1:
+            raise TriptychError(
+                f"vision_feature_layer is {self.vision_feature_layer}; it counts from the end, "
+                f"from -1, the last layer, to {-num_layers}, the first."
+            )
 
     @property
     def image_size(self) -> int:
