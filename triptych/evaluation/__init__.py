@@ -1,0 +1,1 @@
+"""What a model is worth: metrics, each with its interval."""

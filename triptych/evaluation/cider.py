@@ -3,9 +3,8 @@
 A caption is a vector of tf-idf weights of its n-grams, n = 1 to 4; the score is 10 times the mean cosine with the
 references, averaged over n. CIDEr-D clips the weights to those of the reference and punishes a difference in length, so
 that repeating good words does not pay; it is what captioning papers report under the name CIDEr, and what pycocoevalcap
-computes. Scores equal pycocoevalcap (`Cider`) on the same tokens. Like there, the length of a caption is its number of
-2-grams (one less than its words), and document frequencies come from the references at hand: with one item every
-weight is log 1 = 0 and so is the score.
+computes. Scores equal pycocoevalcap (`Cider`) on the same tokens. As there, document frequencies come from the
+references at hand: with one item every weight is log 1 = 0 and so is the score.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|(?:(?![\u3040-\u30ff\u3400-\u9
 
 @dataclass(frozen=True, slots=True)
 class _Vector:
-    """tf-idf weights and norms by n-gram order, and the length."""
+    """tf-idf weights and norms by n-gram order, and the length in words."""
 
     weights: list[dict[Ngram, float]]
     norms: list[float]
@@ -95,7 +94,7 @@ def _vector(counts: Counter[Ngram], frequency: Counter[Ngram], log_size: float) 
     for ngram, count in counts.items():
         weights[len(ngram) - 1][ngram] = count * (log_size - log(max(1, frequency[ngram])))
     norms = [sqrt(sum(weight**2 for weight in order.values())) for order in weights]
-    return _Vector(weights, norms, sum(count for ngram, count in counts.items() if len(ngram) == 2))
+    return _Vector(weights, norms, sum(count for ngram, count in counts.items() if len(ngram) == 1))
 
 
 def _item_score(candidate: _Vector, references: list[_Vector], variant: str) -> float:

@@ -1,0 +1,1 @@
+"""Where preferences come from: answers that are checked, and continuations drawn without the picture."""

@@ -36,10 +36,10 @@ _INTERVAL = re.compile(r"[\[(][^,]+,[^,]+[\])]")
 def looks_like_expression(text: str) -> bool:
     """Return whether a text is mathematics rather than words: an operator between short names, numbers, functions."""
     text = clean(text)
-    return bool(_OPERATOR.search(text.strip("+*/=<>")) and _is_mathematics(text)) or is_half_open(text)
+    return bool(_OPERATOR.search(text.strip("+*/=<>")) and _is_mathematics(text)) or _is_half_open(text)
 
 
-def is_half_open(text: str) -> bool:
+def _is_half_open(text: str) -> bool:
     """Return whether the text is an interval with two different brackets, such as (0, 1]."""
     return bool(_INTERVAL.fullmatch(text)) and (text[0] == "[") != (text[-1] == "]")
 

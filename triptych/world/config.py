@@ -93,7 +93,7 @@ class WorldConfig:
         least = 2 if self.digit_share == 0 else 1 if self.digit_share < 1 else 0
         if len(self.chance_shapes) < least:
             raise TriptychError(
-                "Give at least two `shapes` that occur by chance; one will do beside digits, none if `digit_share` is 1."
+                "Give at least two `shapes` that occur by chance; one beside digits, none if `digit_share` is 1."
             )
         if min(self.question_weights.values(), default=0) < 0 or sum(self.question_weights.values()) <= 0:
             raise TriptychError("`question_weights` must not be negative and at least one must be positive.")

@@ -127,7 +127,7 @@ def make_object(look: tuple[str, str], cell: int, config: WorldConfig, split: st
 
 
 def draw_noun(config: WorldConfig, rng: np.random.Generator) -> str:
-    """Draw a digit, with the probability `digit_share`, or a shape; all digits and all such shapes are equally likely."""
+    """Draw a digit, with the probability `digit_share`, or a shape; all digits and all shapes are equally likely."""
     return str(int(rng.random() * 10)) if rng.random() < config.digit_share else pick(rng, config.chance_shapes)
 
 
