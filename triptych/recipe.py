@@ -116,8 +116,14 @@ def _write_world(folder: Path, settings: dict[str, Any]) -> None:
     from triptych.engine.progress import Progress
     from triptych.world.stage import Config, run
 
+    start, done = time.monotonic(), folder / "done.json"
     with Progress("world", total=0, unit="sample") as bar:
-        run(load_config(Config, None, {"out": str(folder)} | settings), bar.show)
+        manifest = run(load_config(Config, None, {"out": str(folder)} | settings), bar.show)
+    if not done.exists():
+        seconds = time.monotonic() - start
+        write_json_atomic(
+            done, {"fingerprint": manifest["fingerprint"], "seconds": seconds, "result": {"rows": manifest["rows"]}}
+        )
 
 
 def _seconds_of(folder: Path, measured: float) -> float:

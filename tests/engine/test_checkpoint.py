@@ -102,6 +102,14 @@ def test_extra_state_comes_back_with_its_types_and_exact_floats(tmp_path):
     assert torch.equal(loaded["view"], extra["view"])
 
 
+def test_tensors_that_share_memory_come_back_each_by_itself(tmp_path):
+    whole = torch.arange(4.0)
+    path = save_checkpoint(tmp_path, 1, nn.Linear(1, 1), [], {"whole": whole, "part": whole[1:], "again": whole})
+    loaded = load_checkpoint(path, nn.Linear(1, 1), []).extra
+    assert loaded["whole"].tolist() == loaded["again"].tolist() == [0, 1, 2, 3]
+    assert loaded["part"].tolist() == [1, 2, 3]
+
+
 def test_extra_state_without_a_plain_form_is_refused(tmp_path):
     with pytest.raises(TypeError, match=r"extra\.model is a Linear"):
         save_checkpoint(tmp_path, 1, nn.Linear(1, 1), [], {"model": nn.Linear(1, 1)})

@@ -29,6 +29,7 @@ class Small(nn.Module):
             for _ in range(2)
         )
         self.layers[0].experts_down_proj = nn.Parameter(torch.zeros(2, 4, 4))
+        self.layers[0].experts_down_proj_bias = nn.Parameter(torch.zeros(2, 4))
         self.connector = nn.Linear(4, 4)
         self.head = nn.Linear(4, 6, bias=False)
 
@@ -48,7 +49,7 @@ def test_muon_takes_the_matrices_of_the_blocks_and_adamw_the_rest():
     muon, *rest = names_by_group(model, build_optimizers(model, settings))
     assert muon == (Muon, 0.01, 0.1, {"layers.0.q_proj.weight", "layers.1.q_proj.weight"})
     small = {f"layers.{n}.{name}" for n in (0, 1) for name in ("q_proj.bias", "norm.weight", "norm.bias")}
-    small |= {"embed.weight", "position_embedding", "patches.bias", "connector.bias"}
+    small |= {"embed.weight", "position_embedding", "patches.bias", "connector.bias", "layers.0.experts_down_proj_bias"}
     large = {"layers.0.conv.weight", "layers.1.conv.weight", "layers.0.experts_down_proj"}
     large |= {"patches.weight", "connector.weight", "head.weight"}
     assert sorted(rest, key=lambda group: group[2]) == [(AdamW, 1e-3, 0.0, small), (AdamW, 1e-3, 0.1, large)]

@@ -74,13 +74,6 @@ def test_an_unfinished_stage_says_so(tmp_path):
     assert stage_curves(run.stages["mpo"], log).facts.endswith("not finished yet.")
 
 
-def test_rewards_without_a_reference_are_not_shown(tmp_path):
-    log = Log({"loss": ([1], [0.2]), "mpo/sft": ([1], [0.2]), "rewards/chosen": ([1], [-0.4])})
-    plots = stage_curves(Stage("mine", tmp_path, config={"loss_type": ["sft"]}), log).plots
-    assert [plot.title for plot in plots] == ["Loss", "Terms of the loss"]
-    assert "negative log-likelihood" in plots[0].note
-
-
 def test_comparison_stages_are_folded_away(tmp_path):
     assert [stage_curves(Stage(name, tmp_path), Log({})).main for name in ("sft", "mpo", "dpo", "sft_on_chosen")] == [
         True,

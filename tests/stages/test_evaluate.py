@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tests.support.smoke import run_variant
-from triptych.errors import TriptychError
+from triptych.errors import DataError, TriptychError
 
 
 def test_results_follow_from_the_stored_answers(small_run):
@@ -38,3 +38,18 @@ def test_data_alone_is_one_task_named_accuracy(small_run):
 def test_bad_tasks_are_refused_by_name(small_run, tasks, message):
     with pytest.raises(TriptychError, match=message):
         run_variant(small_run, "evaluate_sft", "evaluate-bad", tasks=tasks)
+
+
+def test_vqa_compares_with_ten_human_answers_and_names_a_row_without_them(small_run, tmp_path):
+    rows = [json.loads(line) for line in (small_run / "world" / "test_direct.jsonl").read_text().splitlines()][:4]
+    path = tmp_path / "vqa.jsonl"
+    answers = [{"answers": ["2"] * 5 + ["3"] * 5}] * 4
+    path.write_text("".join(json.dumps(row | {"meta": meta}) + "\n" for row, meta in zip(rows, answers, strict=True)))
+    task = {"name": "vqa", "data": str(path), "kind": "vqa", "max_new_tokens": 4}
+    folder = run_variant(small_run, "evaluate_sft", "evaluate-vqa", tasks=[task], root="{run}/world")
+    samples = [json.loads(line) for line in (folder / "samples.jsonl").read_text().splitlines()]
+    assert all(row["score"] == float(row["prediction"].strip() in ("2", "3")) for row in samples)
+    assert "vqa" in json.loads((folder / "done.json").read_text())["result"]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(DataError, match=r"missing_answer.*vqa.jsonl.*test_questions/000000"):
+        run_variant(small_run, "evaluate_sft", "evaluate-vqa-bad", tasks=[task], root="{run}/world")

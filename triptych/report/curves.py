@@ -170,9 +170,6 @@ def read_log(run: Run, stage: Stage) -> Log:
 
 def stage_curves(stage: Stage, log: Log) -> StageCurves:
     """Draw every panel of which at least one curve was logged."""
-    if stage.config.get("loss_type") == ["sft"]:
-        # Imitating the chosen answers needs no reference, and without one rewards mean nothing.
-        log = Log({name: column for name, column in log.columns.items() if not name.startswith("rewards/")})
     plots = []
     for panel in _panels(log):
         series = [Series(name.split("/")[-1], *log.columns[name]) for name in panel.names if name in log.columns]

@@ -188,8 +188,8 @@ class Task:
     """Name of the result: direct, cot, describe, or your own."""
     data: str
     """Rows with prompts and answers (accuracy) or reference texts (description)."""
-    kind: Literal["accuracy", "description"] = "accuracy"
-    """accuracy checks answers; description scores free text."""
+    kind: Literal["accuracy", "vqa", "description"] = "accuracy"
+    """accuracy checks answers; vqa compares with ten human answers in meta.answers; description scores free text."""
     answer_style: Literal["final_answer", "boxed", "direct"] = "direct"
     """How an answer is marked in the text."""
     answer_kind: Literal["auto", "number", "choice", "yes_no", "text", "list", "expression"] = "auto"

@@ -12,10 +12,12 @@ from triptych.engine.encode import Encoder
 from triptych.engine.inputs import input_fingerprints
 from triptych.engine.run import RunDirectory
 from triptych.errors import DataError, TriptychError
+from triptych.evaluation.accuracy import accuracy
 from triptych.evaluation.cider import cider
 from triptych.evaluation.descriptions import aggregate_descriptions, resolve_scorer
-from triptych.evaluation.intervals import mean, share
-from triptych.feedback.answers import FORMAT_VERDICTS, AnswerRule
+from triptych.evaluation.intervals import mean
+from triptych.evaluation.vqa import vqa_accuracy
+from triptych.feedback.answers import AnswerRule
 from triptych.feedback.correctness import judge_text
 from triptych.feedback.prompts import cot_prompt
 from triptych.generation.local import LocalGenerator
@@ -39,15 +41,14 @@ def run(config: Config) -> dict[str, Any]:
     encoder = Encoder(load_processor(config.model), model.config)
     generator = LocalGenerator(model, encoder, batch_sequences=config.batch_sequences)
     result: dict[str, Any] = {}
-    unreadable = asked = 0
+    verdicts: list[str] = []
     for task in config.all_tasks:
         rows, measured = _measure(config, task, generator, directory.path)
         result |= measured
         if task.kind == "accuracy":
-            unreadable += sum(row["verdict"] in FORMAT_VERDICTS for row in rows)
-            asked += len(rows)
-    if asked:
-        result["unparsed"] = share(unreadable, asked)
+            verdicts += [row["verdict"] for row in rows]
+    if verdicts:
+        result["unparsed"] = accuracy(verdicts).unparsed
     parts = [directory.path / _samples_of(task) for task in config.all_tasks]
     join_files(parts, directory.path / "samples.jsonl")
     directory.finish(result)
@@ -79,7 +80,7 @@ def _measure(
         groups = [cot_prompt(group, task.cot_prompt, style=task.answer_style) for group in groups]
     root = Path(config.root) if config.root else Path(task.data).parent
     params = SamplingParams(temperature=task.temperature, max_new_tokens=task.max_new_tokens)
-    judge = {"accuracy": _judge_answer, "description": _judge_description}[task.kind]
+    judge = {"accuracy": _judge_answer, "vqa": _judge_vqa, "description": _judge_description}[task.kind]
 
     def work(block: list[Group]) -> Iterator[dict[str, Any]]:
         requests = [Request(group, 1, config.seed) for group in block]
@@ -89,7 +90,11 @@ def _measure(
             yield row | {"images": media, "prediction": sample.text} | judge(task, group, sample)
 
     rows = run_blocks(folder, _samples_of(task), groups, config.block_size, work, title=f"evaluate {task.name}")
-    summarise = {"accuracy": _summarise_accuracy, "description": _summarise_descriptions}[task.kind]
+    summarise = {
+        "accuracy": _summarise_accuracy,
+        "vqa": _summarise_scores,
+        "description": _summarise_descriptions,
+    }[task.kind]
     return rows, summarise(task, groups, rows)
 
 
@@ -99,17 +104,33 @@ def _judge_answer(task: Task, group: Group, sample: Sample) -> dict[str, Any]:
     return {"verdict": verdict, "score": float(verdict == "correct")}
 
 
+def _judge_vqa(task: Task, group: Group, sample: Sample) -> dict[str, Any]:
+    """Compare with the ten human answers in `meta["answers"]`."""
+    answers = group.meta.get("answers")
+    if not isinstance(answers, list):
+        raise DataError(
+            "The row has no list of human answers.",
+            remedy="Put the ten answers into meta.answers, or use the kind accuracy with a single `answer`.",
+            kind="missing_answer",
+            file=task.data,
+            row=group.id,
+        )
+    score = vqa_accuracy(sample.text, answers)
+    return {"verdict": "correct" if score == 1 else "wrong" if score == 0 else "partly correct", "score": score}
+
+
 def _judge_description(task: Task, group: Group, sample: Sample) -> dict[str, Any]:
     score = resolve_scorer(task.scorer)(sample.text, group)
     return {"verdict": "hallucinated" if score["hallucinated"] else "faithful", "score": score["coverage"]} | score
 
 
-def _summarise_accuracy(task: Task, groups: list[Group], rows: list[dict[str, Any]]) -> dict[str, Any]:
-    unreadable = sum(row["verdict"] in FORMAT_VERDICTS for row in rows)
-    return {
-        task.name: share(sum(row["verdict"] == "correct" for row in rows), len(rows)),
-        f"unparsed_{task.name}": share(unreadable, len(rows)),
-    }
+def _summarise_accuracy(task: Task, groups: list[Group], rows: list[Row]) -> Row:
+    measured = accuracy([row["verdict"] for row in rows])
+    return {task.name: measured.accuracy, f"unparsed_{task.name}": measured.unparsed}
+
+
+def _summarise_scores(task: Task, groups: list[Group], rows: list[Row]) -> Row:
+    return {task.name: mean([row["score"] for row in rows])}
 
 
 def _summarise_descriptions(task: Task, groups: list[Group], rows: list[dict[str, Any]]) -> dict[str, Any]:

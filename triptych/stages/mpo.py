@@ -67,7 +67,7 @@ def run(config: Config) -> dict[str, Any]:
                 beta=config.beta,
                 delta=shift.mean,
             )
-            metrics.add(logps, mixed.terms, config.beta)
+            metrics.add(logps, mixed.terms, config.beta, compared=needs_reference(config.loss_type))
             loop.backward(mixed.loss.sum() / len(rows), batch)
         if step == 0 and needs_reference(config.loss_type):
             _check_start(metrics, config)
@@ -88,18 +88,19 @@ class StepMetrics:
         self.largest_start_reward = 0.0
         self._sums: dict[str, float] = {}
 
-    def add(self, logps: PairLogps, terms: dict[str, torch.Tensor], beta: float) -> None:
-        """Add the pairs of one micro-batch."""
-        chosen, rejected = (reward.detach() for reward in logps.rewards(beta))
-        self.largest_start_reward = max(self.largest_start_reward, *chosen.abs().tolist(), *rejected.abs().tolist())
-        values = {
-            "rewards/chosen": chosen,
-            "rewards/rejected": rejected,
-            "rewards/margins": chosen - rejected,
-            "rewards/accuracies": (chosen > rejected).float(),
-            "logps/chosen": logps.chosen.detach(),
-            "logps/rejected": logps.rejected.detach(),
-        } | {METRIC_NAMES[name]: term for name, term in terms.items()}
+    def add(self, logps: PairLogps, terms: dict[str, torch.Tensor], beta: float, *, compared: bool) -> None:
+        """Add the pairs of one micro-batch; rewards only where they are `compared` with a reference."""
+        values = {"logps/chosen": logps.chosen.detach()} | {METRIC_NAMES[name]: term for name, term in terms.items()}
+        if compared:
+            chosen, rejected = (reward.detach() for reward in logps.rewards(beta))
+            self.largest_start_reward = max(self.largest_start_reward, *chosen.abs().tolist(), *rejected.abs().tolist())
+            values |= {
+                "rewards/chosen": chosen,
+                "rewards/rejected": rejected,
+                "rewards/margins": chosen - rejected,
+                "rewards/accuracies": (chosen > rejected).float(),
+                "logps/rejected": logps.rejected.detach(),
+            }
         for name, value in values.items():
             self._sums[name] = self._sums.get(name, 0.0) + value.sum().item()
 
