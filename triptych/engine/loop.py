@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -31,6 +30,7 @@ from triptych.engine.trie import PackedBatch
 from triptych.engine.workload import Workload
 from triptych.errors import TriptychError
 from triptych.models.adapters import LoraSettings, add_lora, freeze, merge_adapters
+from triptych.models.loading import save_model
 
 if TYPE_CHECKING:
     from triptych.stages.configs import TrainingConfig
@@ -120,7 +120,7 @@ class TrainingLoop:
 
     def finish(self, processor: Any, result: dict[str, Any]) -> dict[str, Any]:
         """Write the final model folder, then `done.json`, and return the result."""
-        save_model(self.model, processor, self.directory.path / "model")
+        save_model(merge_adapters(self.model), processor, self.directory.path / "model")
         return self.directory.finish(result)
 
     def _begin_step(self) -> None:
@@ -174,9 +174,3 @@ def prepare_model(model: torch.nn.Module, config: TrainingConfig) -> torch.nn.Mo
     if config.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     return model
-
-
-def save_model(model: torch.nn.Module, processor: Any, folder: Path) -> None:
-    """Write a folder that `from_pretrained` loads; adapters are merged into the weights."""
-    merge_adapters(model).save_pretrained(folder)
-    processor.save_pretrained(folder)

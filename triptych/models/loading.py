@@ -6,10 +6,11 @@ refused with a sentence that says why.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,6 +26,7 @@ from transformers import (
     ProcessorMixin,
 )
 from transformers.image_processing_utils import BaseImageProcessor
+from transformers.utils import logging as transformers_logging
 
 from triptych.errors import TriptychError
 from triptych.models.mm1 import MM1Config, MM1ForConditionalGeneration, MM1Processor
@@ -211,12 +213,32 @@ def _adapter_sentence(folder: Path) -> str:
 def _load(load: Callable[[], _T], *, what: str, path: str | Path) -> _T:
     """Call `load`, turning what goes wrong into one sentence with the name of the folder."""
     try:
-        return load()
+        with without_progress_bars():
+            return load()
     except TriptychError:
         raise
     except Exception as error:
         reason = str(error).strip().partition("\n")[0]
         raise TriptychError(f"Cannot load the {what} from {path}: {type(error).__name__}: {reason}") from error
+
+
+def save_model(model: PreTrainedModel, processor: ProcessorMixin, folder: Path) -> None:
+    """Write a folder that `load_model` and `load_processor` read."""
+    with without_progress_bars():
+        model.save_pretrained(folder)
+        processor.save_pretrained(folder)
+
+
+@contextlib.contextmanager
+def without_progress_bars() -> Iterator[None]:
+    """Keep the bars of transformers off the screen: a stage shows its own, and files are read in no time."""
+    shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            transformers_logging.enable_progress_bar()
 
 
 def _refuse_unknown_keys(given: Mapping[str, Any], config_class: type, where: str) -> None:
