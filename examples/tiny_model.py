@@ -28,7 +28,7 @@ TEXTS = [
 
 
 def write_model(folder: str) -> None:
-    """Write configuration, weights, tokenizer, image processor and chat template to `folder`; the same bytes each time."""
+    """Write configuration, weights, tokenizer, image processor and chat template to `folder`."""
     tokenizer = train_tokenizer(TEXTS, vocab_size=300)  # knows <image>; bytes stand for what it has not seen
     size = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}
     config = LlavaConfig(

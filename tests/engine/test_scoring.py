@@ -31,23 +31,22 @@ BRANCHING = [
     Completion("There are three circles and two squares. Final Answer: 5"),
     Completion("Five."),
 ]
-GROUPS = [
-    Group("a1", [text_message("user", None, "How many circles are there?")], ["a.png"], completions=BRANCHING),
-    Group(
-        "a2",
-        [text_message("user", None, "Describe the picture.")],
-        ["a.png"],
-        completions=[Completion("A green square."), Completion("A green star.")],
-    ),
-    Group(
-        "bc",
-        [text_message("system", "You are a helpful assistant."), text_message("user", None, "Left of ", None, "?")],
-        ["b.png", "c.png"],
-        completions=[Completion("The star"), Completion("The square")],
-    ),
-    Group("none", [text_message("user", "Count to five.")], completions=[Completion("1 2 3"), Completion("1 2 4")]),
-    Group("c", [text_message("user", None, "Is it red?")], ["c.png"], completions=[Completion("Yes")]),
-]
+A1 = Group("a1", [text_message("user", None, "How many circles are there?")], ["a.png"], completions=BRANCHING)
+A2 = Group(
+    "a2",
+    [text_message("user", None, "Describe the picture.")],
+    ["a.png"],
+    completions=[Completion("A green square."), Completion("A green star.")],
+)
+BC = Group(
+    "bc",
+    [text_message("system", "You are a helpful assistant."), text_message("user", None, "Left of ", None, "?")],
+    ["b.png", "c.png"],
+    completions=[Completion("The star"), Completion("The square")],
+)
+NONE = Group("none", [text_message("user", "Count to five.")], completions=[Completion("1 2 3"), Completion("1 2 4")])
+C = Group("c", [text_message("user", None, "Is it red?")], ["c.png"], completions=[Completion("Yes")])
+GROUPS = [A1, BC, A2, NONE, C]
 NUM_PATHS = sum(len(group.completions) for group in GROUPS)
 WEIGHTS = torch.linspace(-1.0, 1.5, NUM_PATHS)
 
@@ -58,26 +57,29 @@ def test_every_path_is_scored_as_in_a_forward_of_its_own(tiny: Any) -> None:
     plain_logps, plain_gradients = _with_gradients(tiny.model, lambda: _plain_logps(tiny, GROUPS))
     assert batch.num_tokens < batch.num_plain_tokens
     assert 1 < len(batch.input_ids) < len(GROUPS), "several rows, and several groups in one of them"
+    assert batch.image_order != sorted(batch.image_order), "a picture comes again after another"
     torch.testing.assert_close(logps, plain_logps, rtol=RELATIVE, atol=ABSOLUTE)
     _assert_same_gradients(gradients, plain_gradients)
 
 
 def test_paths_of_rows_with_the_same_pictures_share_them(tiny: Any) -> None:
-    rows = _rows(tiny, GROUPS[:2])
+    rows = _rows(tiny, [A1, A2])
     [unit] = units_by_media(rows)
     batch = pack([unit], 10_000)
     apart = pack(rows, 10_000)
     assert batch.num_tokens < apart.num_tokens and len(batch.image_order) == 1 and len(apart.image_order) == 2
     with torch.no_grad():
         logps = score(tiny.model, tiny.encoder.family, batch).logps
-        torch.testing.assert_close(logps, _plain_logps(tiny, GROUPS[:2]), rtol=RELATIVE, atol=ABSOLUTE)
+        torch.testing.assert_close(logps, _plain_logps(tiny, [A1, A2]), rtol=RELATIVE, atol=ABSOLUTE)
 
 
 def test_the_vision_tower_runs_once_and_sees_each_distinct_picture_once(tiny: Any) -> None:
-    batch = _pack(tiny, GROUPS[:3])  # a.png in two groups, then b.png with c.png
+    batch = _pack(tiny, [A1, BC, A2])
     with torch.no_grad():
         packed = _vision_inputs(tiny.model, lambda: score(tiny.model, tiny.encoder.family, batch))
-        plain = [_vision_inputs(tiny.model, lambda n=n: _plain_logps(tiny, GROUPS[n : n + 1], most=1)) for n in (0, 2)]
+        plain = [
+            _vision_inputs(tiny.model, lambda group=group: _plain_logps(tiny, [group], most=1)) for group in (A1, BC)
+        ]
     assert len(packed) == 1
     assert packed[0] == sum(number for numbers in plain for number in numbers)
 

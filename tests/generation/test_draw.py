@@ -98,6 +98,10 @@ def test_top_p_keeps_the_smallest_set_that_reaches_the_share(top_p: float, expec
     assert kept(keep_top_p(logits_of(0.125, 0.5, 0.125, 0.25), top_p)) == [expected]
 
 
+def test_top_p_takes_the_lower_ids_among_many_equal_tokens() -> None:
+    assert kept(keep_top_p(torch.zeros(1, 4096), 0.25)) == [list(range(1024))]
+
+
 def test_the_inverse_of_the_cumulative_distribution_is_taken_by_hand() -> None:
     logits = logits_of(0.25, 0.5, 0.25)  # cumulative 0.25, 0.75, 1
     assert draw_at(logits, 0.0, 0.2499, 0.2501, 0.7499, 0.7501, 1 - 2**-24) == [0, 0, 1, 1, 2, 2]

@@ -83,7 +83,7 @@ class PretrainConfig(TrainingConfig):
     sources: list[Source]
     """The mixture. MM1's is 45 % captions, 45 % interleaved documents, 10 % text."""
     model: dict[str, Any] = field(default_factory=dict)
-    """Configuration of a new MM1 model; see docs/pretrain.md. Leave out when init is given."""
+    """Configuration of a new MM1 model; see docs/stages.md. Leave out when init is given."""
     init: str = ""
     """Folder of a model to continue from, instead of a new one."""
     vocab_size: int = 512
