@@ -160,11 +160,11 @@ def test_each_distinct_picture_is_decoded_once_while_it_is_remembered(
     forgetful = Encoder(tiny.processor, tiny.model.config)
     forgetful.prompts(GROUPS, tiny.root)  # a, b, c: a is forgotten
     decoded.clear()
-    forgetful.prompts([_group("b.png"), _group("c.png")], tiny.root)
-    assert decoded == []
-    forgetful.prompts([_group("a.png")], tiny.root)  # b is forgotten
     forgetful.prompts([_group("c.png"), _group("b.png")], tiny.root)
-    assert decoded == ["a.png", "b.png"]
+    assert decoded == []
+    forgetful.prompts([_group("a.png")], tiny.root)  # c, used before b, is forgotten
+    forgetful.prompts([_group("b.png"), _group("c.png")], tiny.root)
+    assert decoded == ["a.png", "c.png"]
 
 
 def test_the_bytes_of_a_picture_are_the_same_as_its_file(tiny_of: Callable[[str], Any]) -> None:

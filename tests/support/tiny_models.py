@@ -125,22 +125,21 @@ def _make_mm1(settings: dict[str, Any], folder: Path, seed: int) -> Path:
         "connector_num_heads": 2,
         "tie_word_embeddings": True,
     }
-    model, processor = build_mm1(
-        config, tokenizer, seed=seed, sub_images_per_side=settings.get("sub_images_per_side", 1)
-    )
+    per_side = settings.get("sub_images_per_side", 1)
+    model, processor = build_mm1(config, tokenizer, seed=seed, sub_images_per_side=per_side)
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
     return folder
 
 
-def _chat_template(image: str, *, start: str = "<|im_start|>", end: str = "<|im_end|>\n") -> str:
+def _chat_template(image: str) -> str:
     """ChatML, as Qwen and InternVL have it; parts in the order given."""
     return (
-        "{% for message in messages %}" + start + "{{ message['role'] }}\n"
+        "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
         "{% for part in message['content'] %}"
         "{% if part['type'] == 'image' %}" + image + "{% else %}{{ part['text'] }}{% endif %}"
-        "{% endfor %}" + end + "{% endfor %}"
-        "{% if add_generation_prompt %}" + start + "assistant\n{% endif %}"
+        "{% endfor %}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
     )
 
 
@@ -277,13 +276,22 @@ def _smolvlm_config(family: str) -> Callable[[PreTrainedTokenizerFast], PreTrain
     return build
 
 
+TILE = {"height": 16, "width": 16}
+LLAVA_IMAGES = {"size": {"shortest_edge": 24}, "crop_size": {"height": 24, "width": 24}}
 CHATML_TOKENS = {"eos_token": "<|im_end|>", "turn_token": "<|im_start|>"}
+INTERNVL_TOKENS = CHATML_TOKENS | {
+    "start_image_token": "<img>",
+    "end_image_token": "</img>",
+    "context_image_token": "<IMG_CONTEXT>",
+    "video_token": "<video>",
+}
 QWEN_TOKENS = CHATML_TOKENS | {
     "image_token": "<|image_pad|>",
     "video_token": "<|video_pad|>",
     "vision_start_token": "<|vision_start|>",
     "vision_end_token": "<|vision_end|>",
 }
+QWEN_VISION = {"hidden_size": 32, "intermediate_size": 48, "out_hidden_size": 64}
 QWEN_TEMPLATE = _chat_template("<|vision_start|><|image_pad|><|vision_end|>")
 QWEN_IMAGES = {
     "patch_size": 4,
@@ -316,10 +324,7 @@ RECIPES: dict[str, Recipe] = {
         tokens={"eos_token": "</s>", "image_token": "<image>"},
         template=LLAVA_TEMPLATE,
         config=_llava_config,
-        image_processor=(
-            "CLIPImageProcessor",
-            {"size": {"shortest_edge": 24}, "crop_size": {"height": 24, "width": 24}},
-        ),
+        image_processor=("CLIPImageProcessor", LLAVA_IMAGES),
         processor=(
             "LlavaProcessor",
             {"patch_size": 8, "vision_feature_select_strategy": "default", "num_additional_image_tokens": 1},
@@ -330,23 +335,14 @@ RECIPES: dict[str, Recipe] = {
         tokens=CHATML_TOKENS | {"image_token": "<image>", "video_token": "<video>"},
         template=_chat_template("<image>\n"),
         config=_llava_onevision_config,
-        image_processor=(
-            "LlavaOnevisionImageProcessor",
-            {"size": {"height": 16, "width": 16}, "image_grid_pinpoints": PINPOINTS},
-        ),
+        image_processor=("LlavaOnevisionImageProcessor", {"size": TILE, "image_grid_pinpoints": PINPOINTS}),
         processor=("LlavaOnevisionProcessor", {"num_image_tokens": 4, "vision_feature_select_strategy": "full"}),
     ),
     "internvl": Recipe(
-        tokens=CHATML_TOKENS
-        | {
-            "start_image_token": "<img>",
-            "end_image_token": "</img>",
-            "context_image_token": "<IMG_CONTEXT>",
-            "video_token": "<video>",
-        },
+        tokens=INTERNVL_TOKENS,
         template=_chat_template("<IMG_CONTEXT>\n"),
         config=_internvl_config,
-        image_processor=("GotOcr2ImageProcessor", {"size": {"height": 16, "width": 16}, "max_patches": 3}),
+        image_processor=("GotOcr2ImageProcessor", {"size": TILE, "max_patches": 3}),
         processor=("InternVLProcessor", {"image_seq_length": 4}),
     ),
     "qwen2_vl": Recipe(
@@ -361,13 +357,7 @@ RECIPES: dict[str, Recipe] = {
         template=QWEN_TEMPLATE,
         config=_qwen_config(
             "Qwen2_5_VL",
-            {
-                "hidden_size": 32,
-                "intermediate_size": 48,
-                "out_hidden_size": 64,
-                "window_size": 16,
-                "fullatt_block_indexes": [1],
-            },
+            QWEN_VISION | {"window_size": 16, "fullatt_block_indexes": [1]},
             tied=False,
         ),
         image_processor=("Qwen2VLImageProcessor", QWEN_IMAGES),
@@ -378,13 +368,7 @@ RECIPES: dict[str, Recipe] = {
         template=QWEN_TEMPLATE,
         config=_qwen_config(
             "Qwen3VL",
-            {
-                "hidden_size": 32,
-                "intermediate_size": 48,
-                "out_hidden_size": 64,
-                "num_position_embeddings": 64,
-                "deepstack_visual_indexes": [0],
-            },
+            QWEN_VISION | {"num_position_embeddings": 64, "deepstack_visual_indexes": [0]},
             tied=True,
             mrope_interleaved=True,
         ),
