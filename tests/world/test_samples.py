@@ -192,3 +192,12 @@ def test_what_is_not_wanted_is_not_made():
     rows, pictures = _build(counts=replace(nothing, sft_descriptions=2))
     assert list(rows) == ["sft_describe"]
     assert describe(Scene.from_list(rows["sft_describe"][0].meta["scene"])).endswith(".") and len(pictures) == 2
+
+
+def test_pictures_that_are_only_described_can_have_their_own_share_of_digits():
+    config = WorldConfig(digit_share=1.0, description_digit_share=0.0)
+    for section, digits in (("test_describe", False), ("test_questions", True)):
+        rows = [row for index in range(5) for row in build_sample(section, index, config, WorldCounts(), seed=0).rows]
+        kinds = {item["kind"] for _, group in rows for item in group.meta["scene"]}
+        assert ("digit" in kinds) == digits
+        assert (kinds != {"digit"}) == (not digits)

@@ -56,6 +56,9 @@ class WorldConfig:
     colours: tuple[str, ...] = ("red", "green", "blue", "yellow")
     digit_share: float = 0.5
     """Probability that an object is a handwritten digit rather than a shape."""
+    description_digit_share: float | None = None
+    """The same for the pictures that are only described (prompts and test); None takes `digit_share`. Digits are read
+    wrong more often than shapes: with few of them, errors of description come from the prior and not from perception."""
     pixel_noise: int = 6
     """Each channel of each pixel is shifted by a whole number drawn evenly from -pixel_noise to pixel_noise."""
 
@@ -100,6 +103,8 @@ class WorldConfig:
         for name in ("digit_share", "companion_bias", "colour_bias", "caption_noise", "description_noise"):
             _check_share(name, getattr(self, name))
         _check_share("alt_text_loss", self.alt_text_loss)
+        if self.description_digit_share is not None:
+            _check_share("description_digit_share", self.description_digit_share)
         self._check_companions()
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -187,9 +187,15 @@ def _prompt_questions(key: Key) -> Sample:
     return sample
 
 
+def _described_scene(key: Key) -> Scene:
+    """Draw the scene of a picture that is only described."""
+    share = key.config.description_digit_share
+    config = key.config if share is None else replace(key.config, digit_share=share)
+    return sample_scene(config, key.split, key.rng("scene"))
+
+
 def _prompt_descriptions(key: Key) -> Sample:
-    sample = Sample()
-    scene = sample_scene(key.config, key.split, key.rng("scene"))
+    sample, scene = Sample(), _described_scene(key)
     sample.rows.append(("prompts_describe", _description_group(key, scene, key.draw(sample, scene))))
     return sample
 
@@ -205,8 +211,7 @@ def _test_questions(key: Key) -> Sample:
 
 
 def _test_descriptions(key: Key) -> Sample:
-    sample = Sample()
-    scene = sample_scene(key.config, key.split, key.rng("scene"))
+    sample, scene = Sample(), _described_scene(key)
     sample.rows.append(("test_describe", _description_group(key, scene, key.draw(sample, scene), describe(scene))))
     return sample
 
