@@ -195,9 +195,10 @@ def test_what_is_not_wanted_is_not_made():
 
 
 def test_pictures_that_are_only_described_can_have_their_own_share_of_digits():
-    config = WorldConfig(digit_share=1.0, description_digit_share=0.0)
-    for section, digits in (("test_describe", False), ("test_questions", True)):
-        rows = [row for index in range(5) for row in build_sample(section, index, config, WorldCounts(), seed=0).rows]
-        kinds = {item["kind"] for _, group in rows for item in group.meta["scene"]}
-        assert ("digit" in kinds) == digits
-        assert (kinds != {"digit"}) == (not digits)
+    config, counts = WorldConfig(digit_share=1.0, description_digit_share=0.0), WorldCounts()
+    for section in sections(counts):
+        if section.name in ("test_describe", "prompts_describe", "test_questions"):
+            rows = [row for index in range(5) for row in build_sample(section, index, config, counts, seed=0).rows]
+            kinds = {item["kind"] for _, group in rows for item in group.meta["scene"]}
+            assert (kinds == {"digit"}) == (section.name == "test_questions")
+            assert ("digit" in kinds) == (section.name == "test_questions")

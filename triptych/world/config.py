@@ -57,8 +57,8 @@ class WorldConfig:
     digit_share: float = 0.5
     """Probability that an object is a handwritten digit rather than a shape."""
     description_digit_share: float | None = None
-    """The same for the pictures that are only described (prompts and test); None takes `digit_share`. Digits are read
-    wrong more often than shapes: with few of them, errors of description come from the prior and not from perception."""
+    """The same for pictures that are only described (prompts and test); None takes `digit_share`. Digits are read wrong
+    more often than shapes: with few of them, errors of description come from the prior and not from perception."""
     pixel_noise: int = 6
     """Each channel of each pixel is shifted by a whole number drawn evenly from -pixel_noise to pixel_noise."""
 
