@@ -5,6 +5,7 @@ Letters: P pairs.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -58,8 +59,9 @@ def read_pairs(files: Sequence[str], root: str) -> list[PairRow]:
     Raises:
         DataError: no pair at all, or a pair whose chosen and rejected are the same text or empty.
     """
+    roots = [Path(root) if root else _root_of(Path(file)) for file in files]
     rows = [
-        PairRow(group, pair, Path(root) if root else Path(file).parent, f"{number}:{group.id}")
+        PairRow(group, pair, roots[number], f"{number}:{group.id}")
         for number, file in enumerate(files)
         for group in iter_groups(file)
         for pair in group.pairs
@@ -74,6 +76,16 @@ def read_pairs(files: Sequence[str], root: str) -> list[PairRow]:
     for row in rows:
         _check(row)
     return rows
+
+
+def _root_of(file: Path) -> Path:
+    """Return the data root that the stage which made the file worked with, or else the folder of the file."""
+    done = file.parent / "done.json"
+    if done.is_file():
+        result = json.loads(done.read_text(encoding="utf-8")).get("result", {})
+        if isinstance(result, dict) and "root" in result:
+            return Path(result["root"])
+    return file.parent
 
 
 def _check(row: PairRow) -> None:
@@ -113,7 +125,7 @@ def score_completions(
         rows.append(paths)
         keys |= {id(path): (name, index) for path, index in zip(paths, indices, strict=True)}
     units = units_by_media(rows)
-    batch = pack(units, row_tokens).to(next(model.parameters()).device)
+    batch = pack(units, row_tokens)
     scores: Scores = score(model, encoder.family, batch)
     order = [keys[id(path)] for path in chain.from_iterable(units)]
     return ScoredCompletions(

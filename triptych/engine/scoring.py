@@ -40,9 +40,10 @@ def score(
 
     Args:
         model: any supported causal vision-language model, bare or under PEFT.
-        batch: see `PackedBatch`; on the model's device.
+        batch: see `PackedBatch`; moved to the model's device.
         features: of `batch.media`, where they are already known (a frozen vision tower).
     """
+    batch = batch.to(next(model.parameters()).device)
     hidden = hidden_states(model, family, batch, features)
     logps = target_logps(model, hidden.flatten(0, 1), batch)
     sums = torch.zeros(batch.num_paths, device=logps.device)

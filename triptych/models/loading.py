@@ -54,7 +54,7 @@ def load_model(
         attn_implementation: a name transformers knows or that was registered with it.
         trust_remote_code: run Python code that comes with the checkpoint.
     Returns:
-        the model in evaluation mode.
+        the model in evaluation mode, on the GPU where there is one.
     Raises:
         TriptychError: the folder is missing or incomplete, holds pickled weights or an adapter only, lacks weights of
             the model, or is of a kind that transformers does not load as image-text-to-text.
@@ -81,7 +81,7 @@ def load_model(
             f"{path} lacks {len(missing)} weights of its model, for example {', '.join(missing[:3])}: they would start "
             "at random. Copy or save the checkpoint again."
         )
-    return model
+    return model.to(_device())
 
 
 def load_processor(path: str | Path, *, trust_remote_code: bool = False) -> ProcessorMixin:
@@ -164,7 +164,11 @@ def build_mm1(
     mm1_config.image_token_id = processor.image_token_id
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(seed)
-        return MM1ForConditionalGeneration(mm1_config), processor
+        return MM1ForConditionalGeneration(mm1_config).to(_device()), processor
+
+
+def _device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _local_folder(path: str | Path) -> Path | None:

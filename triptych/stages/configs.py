@@ -102,14 +102,21 @@ class SftConfig(TrainingConfig):
 
 @dataclass(kw_only=True)
 class MpoConfig(TrainingConfig):
-    """Preference optimisation; the defaults are MPO (arXiv:2411.10442)."""
+    """Preference optimisation; the defaults are MPO (arXiv:2411.10442, section 7)."""
+
+    learning_rate: float | Literal["mm1_law"] = 5e-6
+    """Peak learning rate of AdamW."""
+    weight_decay: float = 0.05
+    """Decoupled weight decay, in PyTorch's convention."""
+    warmup_ratio: float = 0.05
+    """Share of the steps over which the learning rate rises linearly to its peak."""
 
     model: str
     """Folder of the model to start from; frozen, it is the reference too."""
     data: str | list[str]
     """File of groups with pairs, or a list of such files."""
     root: str = ""
-    """Data root of the media paths; the folder of each file where empty."""
+    """Data root of the media paths; where empty, the one `pairs` worked with, or the folder of each file."""
     loss_type: list[str] = field(default_factory=lambda: ["sigmoid", "bco_pair", "sft"])
     """Terms of the loss: sigmoid (DPO), bco_pair (BCO with reward shift), sft (on the chosen completion)."""
     loss_weights: list[float] = field(default_factory=lambda: [0.8, 0.2, 1.0])
@@ -117,7 +124,7 @@ class MpoConfig(TrainingConfig):
     beta: float = 0.1
     """Strength of the pull towards the reference."""
     reference_cache: str = ""
-    """Folder of stored reference log-probabilities; beside the first data file where empty."""
+    """Folder of stored reference log-probabilities; .triptych beside the first data file where empty."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -112,7 +112,7 @@ class StepMetrics:
 def _references(config: Config, model: torch.nn.Module, encoder: Encoder, pairs: Sequence[PairRow]) -> References:
     if not needs_reference(config.loss_type):
         return {}
-    folder = Path(config.reference_cache) if config.reference_cache else Path(config.data[0]).parent
+    folder = Path(config.reference_cache) if config.reference_cache else Path(config.data[0]).parent / ".triptych"
     cache = ReferenceCache(folder, model_fingerprint(config.model) + ("-bf16" if config.bf16 else ""))
     return fill_reference(cache, model, encoder, pairs, row_tokens=config.row_tokens, bf16=config.bf16)
 
@@ -185,5 +185,5 @@ def _check_start(metrics: StepMetrics, config: Config) -> None:
             f"Before the first update the policy differs from the reference by a reward of "
             f"{metrics.largest_start_reward:.2e} (at most {tolerance:.0e} is rounding). Likely causes: dropout or "
             "drop-path is on in this model, or the stored reference log-probabilities belong to another model; "
-            "delete the reference-*.jsonl beside the data, or give another reference_cache."
+            "delete .triptych beside the data, or give another reference_cache."
         )
