@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import torch
 
@@ -26,14 +26,12 @@ from triptych.engine.optim import apply_learning_rate, build_optimizers, clip_gr
 from triptych.engine.progress import Progress
 from triptych.engine.run import RunDirectory
 from triptych.engine.schedule import learning_rate_at
+from triptych.engine.settings import TrainingConfig
 from triptych.engine.trie import PackedBatch
 from triptych.engine.workload import Workload
 from triptych.errors import TriptychError
 from triptych.models.adapters import LoraSettings, add_lora, freeze, merge_adapters
 from triptych.models.loading import save_model
-
-if TYPE_CHECKING:
-    from triptych.stages.configs import TrainingConfig
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -8,58 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from triptych.engine.schedule import OptimizerSettings
+from triptych.engine.settings import TrainingConfig
 from triptych.errors import TriptychError
 from triptych.objectives.names import LOSS_TYPES
-
-
-@dataclass(kw_only=True)
-class TrainingConfig(OptimizerSettings):
-    """What every training stage shares."""
-
-    out: str
-    """Run directory of this stage; holds configuration, metrics, checkpoints and the final model."""
-    max_steps: int = 0
-    """Optimiser steps; 0 derives them from num_train_epochs."""
-    num_train_epochs: float = 1.0
-    """Passes over the data where max_steps is 0."""
-    per_device_train_batch_size: int = 8
-    """Items (documents, rows or pairs) per micro-batch."""
-    gradient_accumulation_steps: int = 1
-    """Micro-batches per optimiser step; the update does not depend on how a step is cut."""
-    row_tokens: int = 1024
-    """Most tokens side by side in one packed row."""
-    seed: int = 0
-    """Decides the order of the data and every random draw."""
-    bf16: bool = False
-    """Compute in bfloat16; weights and optimiser stay in float32."""
-    freeze: list[str] = field(default_factory=list)
-    """Modules that are not trained, by name, such as model.vision_tower."""
-    lora_r: int = 0
-    """Rank of LoRA adapters on the language model; 0 trains the weights themselves."""
-    lora_alpha: int = 16
-    """Scale of the adapters, as in peft."""
-    lora_dropout: float = 0.0
-    """Dropout inside the adapters."""
-    lora_target_modules: list[str] = field(default_factory=list)
-    """Names of the linear layers that get an adapter; empty takes all of the language model."""
-    gradient_checkpointing: bool = False
-    """Recompute activations in the backward pass: less memory, more time."""
-    logging_steps: int = 10
-    """Steps between lines of metrics.jsonl."""
-    save_steps: int = 200
-    """Steps between checkpoints."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("per_device_train_batch_size", "gradient_accumulation_steps", "row_tokens", "logging_steps"):
-            if getattr(self, name) < 1:
-                raise TriptychError(f"{name} is {getattr(self, name)}; it must be at least 1.")
-
-    @property
-    def items_per_step(self) -> int:
-        """Items in one optimiser step."""
-        return self.per_device_train_batch_size * self.gradient_accumulation_steps
 
 
 @dataclass(kw_only=True)
