@@ -1,6 +1,7 @@
 from tests.world.scenes import scene_of
 from triptych.world.config import WorldConfig
 from triptych.world.describe import describe, listed, where, with_absent_companion, with_article
+from triptych.world.oracle import judge
 from triptych.world.randomness import rng_for
 from triptych.world.scene import place_name
 
@@ -50,3 +51,11 @@ def test_habit_adds_nothing_without_an_anchor_or_without_room():
     places = [place_name(row, column, 3) for row in range(3) for column in range(3)]
     full = scene_of(*(f"red triangle {place}" for place in places))
     assert with_absent_companion(full, CONFIG, 1.0, rng_for(0)) is full
+
+
+def test_what_is_told_aside_is_only_named_at_the_end():
+    scene = scene_of("red triangle top", "yellow star left", "blue 8 right")
+    assert describe(scene, aside=("star",)) == "A red triangle at the top and a blue 8 on the right, with a star."
+    assert judge(describe(scene, aside=("star",)), scene).coverage == 1.0
+    absent = scene_of("red triangle top", "blue 8 right")
+    assert judge("A red triangle at the top and a blue 8 on the right, with a star.", absent).num_wrong == 1

@@ -69,7 +69,8 @@ class WorldConfig:
     another object of the scene. The usual company of things is a prior that a model can learn instead of looking."""
     companions_by_chance: bool = True
     """Whether a companion may also be there by chance. False: it comes with its anchor or not at all, so that in the
-    splits `prompts` and `test`, where nothing is given a companion, every mention of one is made up."""
+    splits `prompts` and `test`, where nothing is given a companion, every mention of one is made up. Texts then only
+    name it, at the end: `..., with a star.`"""
     colour_bias: float = 0.5
     """In the same splits: probability that an object takes the usual colour of its kind (`usual_colour`)."""
     caption_noise: float = 0.5
@@ -122,6 +123,11 @@ class WorldConfig:
         """The shapes that are drawn by chance."""
         bound = () if self.companions_by_chance else self.active_companions.values()
         return tuple(shape for shape in self.shapes if shape not in bound)
+
+    @property
+    def told_aside(self) -> tuple[str, ...]:
+        """The companions that descriptions only name, at the end: those that are never there by chance."""
+        return () if self.companions_by_chance else tuple(dict.fromkeys(self.active_companions.values()))
 
     def usual_colour(self, noun: str) -> str:
         """Colour that `colour_bias` ties to a shape or a digit: the n-th shape, or the digit n, has the n-th colour."""

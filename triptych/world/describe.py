@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -46,12 +46,20 @@ def sentence(words: str) -> str:
     return f"{words[0].upper()}{words[1:]}."
 
 
-def describe(scene: Scene) -> str:
-    """Describe every object with colour and place, in reading order.
+def describe(scene: Scene, aside: Collection[str] = ()) -> str:
+    """Describe every object with colour and place, in reading order; nouns in `aside` are only named, at the end.
 
-    `A red 3 at the top left, a blue triangle in the centre and a green 7 at the bottom right.`
+    `A red 3 at the top left, a blue triangle in the centre and a green 7 at the bottom right, with a star.`
     """
-    return sentence(listed([f"{with_article(look(item))} {where(item.place)}" for item in scene.objects]))
+    told = [item for item in scene.objects if item.noun not in aside] or scene.objects
+    words = listed([f"{with_article(look(item))} {where(item.place)}" for item in told])
+    return sentence(words + named_aside([item for item in scene.objects if item not in told]))
+
+
+def named_aside(items: Sequence[Object]) -> str:
+    """Name objects as one names what goes without saying: `, with a star`; nothing for no objects."""
+    nouns = dict.fromkeys(with_article(item.noun) for item in items)
+    return f", with {listed(list(nouns))}" if nouns else ""
 
 
 def with_absent_companion(scene: Scene, config: WorldConfig, probability: float, rng: np.random.Generator) -> Scene:

@@ -12,7 +12,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from triptych.world.config import SIDES, WorldConfig
-from triptych.world.describe import describe, listed, look, sentence, where, with_absent_companion, with_article
+from triptych.world.describe import (
+    describe,
+    listed,
+    look,
+    named_aside,
+    sentence,
+    where,
+    with_absent_companion,
+    with_article,
+)
 from triptych.world.randomness import pick
 from triptych.world.scene import (
     Object,
@@ -57,12 +66,15 @@ def alt_text(scene: Scene, config: WorldConfig, rng: np.random.Generator) -> str
     """Write alt-text for a scene; see `WorldConfig.caption_noise` and `WorldConfig.alt_text_loss`."""
     told = with_absent_companion(scene, config, config.caption_noise, rng).objects
     kept = [item for item in told if rng.random() >= config.alt_text_loss] or [pick(rng, told)]
+    aside = [item for item in kept if item.noun in config.told_aside and len(kept) > 1]
     mentions = []
     for item in kept:
+        if item in aside:
+            continue
         words = item.noun if rng.random() < config.alt_text_loss else look(item)
         place = "" if rng.random() < config.alt_text_loss else f" {where(item.place)}"
         mentions.append(with_article(words) + place)
-    return pick(rng, _BEFORE_ALT_TEXT) + listed(mentions) + pick(rng, _AFTER_ALT_TEXT)
+    return pick(rng, _BEFORE_ALT_TEXT) + listed(mentions) + named_aside(aside) + pick(rng, _AFTER_ALT_TEXT)
 
 
 def synthetic_document(config: WorldConfig, rng: np.random.Generator) -> Document:
@@ -71,7 +83,7 @@ def synthetic_document(config: WorldConfig, rng: np.random.Generator) -> Documen
     digits = sum(item.is_digit for item in scene.objects)
     shapes = len(scene.objects) - digits
     numbers = [f"{number} {name}{'s' * (number != 1)}" for number, name in ((digits, "digit"), (shapes, "shape"))]
-    return Document("synthetic", [scene, f"{describe(scene)} In total {' and '.join(numbers)}."])
+    return Document("synthetic", [scene, f"{describe(scene, config.told_aside)} In total {' and '.join(numbers)}."])
 
 
 def interleaved_document(config: WorldConfig, rng: np.random.Generator) -> Document:

@@ -167,7 +167,9 @@ def _sft(key: Key) -> Sample:
     if key.index < counts.sft_descriptions:
         noise = key.config.description_noise
         told = with_absent_companion(scene, key.config, noise, key.rng("description"))
-        sample.rows.append(("sft_describe", _description_group(key, scene, image, describe(told))))
+        sample.rows.append(
+            ("sft_describe", _description_group(key, scene, image, describe(told, key.config.told_aside)))
+        )
     return sample
 
 

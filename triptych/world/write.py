@@ -23,7 +23,7 @@ from triptych.world.render import encode_png
 from triptych.world.samples import Section, build_sample, sections
 
 MANIFEST = "world.json"
-WORLD_VERSION = 1
+WORLD_VERSION = 2
 """Raise it whenever the same settings give other data, so that folders of older code are not taken for current ones."""
 _UNFINISHED = "world.unfinished"
 _CHUNK = 128
