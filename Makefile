@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 OUT ?= runs/quickstart
+SEED ?= 0
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 
 .PHONY: help quickstart test check bench study clean
@@ -10,8 +11,8 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 help:  ## show what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
 
-quickstart: $(VENV)/core.stamp  ## build, align and measure a small model from nothing; OUT=runs/quickstart
-	$(BIN)/triptych quickstart --out "$(OUT)"
+quickstart: $(VENV)/core.stamp  ## build, align and measure a small model from nothing; OUT=runs/quickstart SEED=0
+	$(BIN)/triptych quickstart --out "$(OUT)" --seed $(SEED)
 
 test: $(VENV)/dev.stamp  ## run the tests that take seconds
 	$(BIN)/python -m pytest -m "not slow"
