@@ -56,6 +56,11 @@ class Recipe:
     stages: list[RecipeStage]
     """The stages."""
 
+    def __post_init__(self) -> None:
+        names = [stage.name for stage in self.stages]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise TriptychError(f"Two stages are called {', '.join(twice)}, and would share a folder; rename one.")
+
 
 def run_recipe(path: str | Path, out: str | Path, overrides: Mapping[str, Any] | list[str] | None = None) -> Path:
     """Run every stage that is not done and write `summary.json`.
@@ -127,7 +132,7 @@ def _write_world(folder: Path, settings: dict[str, Any]) -> None:
 
 
 def _seconds_of(folder: Path, measured: float) -> float:
-    """Return a stage's wall time over all restarts, or what was measured now where it keeps no books."""
+    """Return a stage's wall time over all restarts (of a world: of its last), or what was measured now."""
     done = folder / "done.json"
     return json.loads(done.read_text())["seconds"] if done.exists() else measured
 

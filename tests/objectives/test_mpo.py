@@ -42,7 +42,7 @@ def test_reward_shift_equals_the_mean_over_all_steps_so_far():
     assert running == pytest.approx([sum(means[: n + 1]) / (n + 1) for n in range(len(means))], abs=1e-12)
 
 
-def test_delta_receives_no_gradient_and_shifts_only_bco():
+def test_delta_shifts_only_bco():
     logps = random_pairs()
     low, high = (mixed_loss(logps, **PAPER, delta=delta) for delta in (0.0, 1.0))
     assert torch.equal(low.terms["sigmoid"], high.terms["sigmoid"])

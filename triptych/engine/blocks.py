@@ -6,13 +6,12 @@ block it was in and ends with the same bytes as one that was not.
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from triptych.data.files import atomic_path, read_jsonl, write_text_atomic
+from triptych.data.files import atomic_path, encode_line, read_jsonl, write_bytes_atomic
 from triptych.engine.progress import Progress
 
 Row = TypeVar("Row")
@@ -26,6 +25,7 @@ def run_blocks(
     work: Callable[[list[Row]], Iterable[dict[str, Any]]],
     *,
     title: str,
+    stored: Callable[[], None] = lambda: None,
 ) -> list[dict[str, Any]]:
     """Map blocks of rows to JSON rows, keep each block's result, and join them in `folder/name`.
 
@@ -36,14 +36,16 @@ def run_blocks(
         block_size: rows per block.
         work: maps the rows of a block to result rows.
         title: shown beside the progress bar.
+        stored: called after each block, such as to note the time spent.
 
     Returns:
         all result rows, in order.
     """
     final = folder / name
-    if final.exists():
-        return [row for _, row in read_jsonl(final)]
     parts = folder / f"{name}.parts"
+    if final.exists():
+        shutil.rmtree(parts, ignore_errors=True)  # left by a kill right after the join
+        return [row for _, row in read_jsonl(final)]
     parts.mkdir(parents=True, exist_ok=True)
     starts = range(0, len(rows), block_size)
     finished = sum((parts / f"{start:09d}.jsonl").exists() for start in starts)
@@ -52,7 +54,8 @@ def run_blocks(
             path = parts / f"{start:09d}.jsonl"
             block = list(rows[start : start + block_size])
             if not path.exists():
-                write_text_atomic(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in work(block)))
+                write_bytes_atomic(path, b"".join(map(encode_line, work(block))))
+                stored()
                 bar.advance(len(block))
     join_files([parts / f"{start:09d}.jsonl" for start in starts], final)
     shutil.rmtree(parts)

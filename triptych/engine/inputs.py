@@ -1,4 +1,5 @@
-"""Fingerprints of what a stage reads, so that a changed file is never mistaken for the one a run began with."""
+"""What a stage reads: where the media of its rows lie, and fingerprints, so that a changed file is never mistaken for
+the one a run began with."""
 
 from __future__ import annotations
 
@@ -10,7 +11,9 @@ from triptych.errors import TriptychError
 
 
 def input_fingerprints(paths: Iterable[str]) -> dict[str, str]:
-    """Return a hash of each file, or of each model folder's deciding files, by path.
+    """Return a hash by path: of a file, of the rows in a data folder, or of what decides a model's outputs.
+
+    Of a model folder the weights, configurations, tokenizer and processor count. Media are not hashed.
 
     Raises:
         TriptychError: a path does not exist. A hub name (`owner/name`) stands for itself.
@@ -18,15 +21,22 @@ def input_fingerprints(paths: Iterable[str]) -> dict[str, str]:
     return {path: _fingerprint(path) for path in paths}
 
 
-def model_fingerprint(folder: str | Path) -> str:
-    """Return the hash of what decides a model's outputs: weights, configurations, tokenizer, processor."""
-    return _fingerprint(str(folder))
+def data_root(path: str, root: str = "") -> Path:
+    """Return the folder that media paths start from: `root` where given, or the folder of the rows.
+
+    Args:
+        path: the rows, a file or a folder of shards.
+        root: what the user named.
+    """
+    if root:
+        return Path(root)
+    return Path(path) if Path(path).is_dir() else Path(path).parent
 
 
 def _fingerprint(path: str) -> str:
     place = Path(path)
     if place.is_dir():
-        suffixes = (".safetensors", ".json", ".jinja", ".txt", ".model")
+        suffixes = (".safetensors", ".json", ".jinja", ".txt", ".model", ".jsonl", ".parquet")
         files = sorted(item for item in place.iterdir() if item.suffix in suffixes)
     elif place.is_file():
         files = [place]

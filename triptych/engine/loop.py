@@ -13,6 +13,7 @@ The stage keeps its loop on the page and its loss in its own hands:
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
@@ -74,9 +75,8 @@ class TrainingLoop:
                 yield self.step
 
     def micro_batches(self, items: Sequence[Item]) -> list[list[Item]]:
-        """Cut the items of a step into `gradient_accumulation_steps` contiguous parts."""
-        parts = split_micro(list(items), self.config.gradient_accumulation_steps)
-        return [part for part in parts if part]
+        """Cut the items of a step into `gradient_accumulation_steps` contiguous parts, fewer where items are fewer."""
+        return split_micro(items, self.config.gradient_accumulation_steps)
 
     def forward(self, function: Callable[..., Result], *args: Any) -> Result:
         """Call `function` in the precision of the configuration."""
@@ -96,10 +96,18 @@ class TrainingLoop:
         self._flops += self._workload.training_flops(batch)
 
     def update(self, **metrics: float) -> None:
-        """Take the optimiser step, then log and save where it is time."""
+        """Take the optimiser step, then log and save where it is time.
+
+        Raises:
+            TriptychError: the gradient is not finite.
+        """
         multiplier = learning_rate_at(self.step, self.num_steps, self.config)
         apply_learning_rate(self.optimizers, multiplier)
         grad_norm = clip_gradients(self.model.parameters(), self.config.max_grad_norm)
+        if not math.isfinite(grad_norm):  # else the weights, and with the next checkpoint the run, would be lost
+            raise TriptychError(
+                f"The gradient is not finite at step {self.step + 1}, though the loss is. Lower learning_rate."
+            )
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)

@@ -17,6 +17,7 @@ import torch
 from triptych.data.rows import iter_groups
 from triptych.engine.encode import Encoder
 from triptych.engine.families import backbone_of
+from triptych.engine.inputs import data_root
 from triptych.engine.paths import completion_paths, units_by_media
 from triptych.engine.scoring import Scores, score
 from triptych.engine.trie import PackedBatch, TokenPath, pack
@@ -59,7 +60,7 @@ def read_pairs(files: Sequence[str], root: str) -> list[PairRow]:
     Raises:
         DataError: no pair at all, or a pair whose chosen and rejected are the same text or empty.
     """
-    roots = [Path(root) if root else _root_of(Path(file)) for file in files]
+    roots = [Path(root) if root else _root_of(file) for file in files]
     rows = [
         PairRow(group, pair, roots[number], f"{number}:{group.id}")
         for number, file in enumerate(files)
@@ -78,14 +79,15 @@ def read_pairs(files: Sequence[str], root: str) -> list[PairRow]:
     return rows
 
 
-def _root_of(file: Path) -> Path:
-    """Return the data root that the stage which made the file worked with, or else the folder of the file."""
-    done = file.parent / "done.json"
+def _root_of(file: str) -> Path:
+    """Return the data root that the stage which made the file worked with, or else the folder of the rows."""
+    folder = data_root(file)
+    done = folder / "done.json"
     if done.is_file():
         result = json.loads(done.read_text(encoding="utf-8")).get("result", {})
         if isinstance(result, dict) and "root" in result:
             return Path(result["root"])
-    return file.parent
+    return folder
 
 
 def _check(row: PairRow) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -18,7 +19,7 @@ from triptych.data.media import media_key
 from triptych.engine.encode import Encoder
 from triptych.engine.pairs import PairRow, completions_of, score_completions
 from triptych.engine.progress import Progress
-from triptych.errors import DataError
+from triptych.errors import DataError, TriptychError
 from triptych.group import Completion, Group, fingerprint
 
 
@@ -27,7 +28,7 @@ class ReferenceCache:
 
     Args:
         folder: where the files lie.
-        model: fingerprint of the reference model, see `model_fingerprint`.
+        model: fingerprint of the reference model, see `input_fingerprints`.
     """
 
     def __init__(self, folder: Path, model: str) -> None:
@@ -50,19 +51,25 @@ class ReferenceCache:
         """Store log-probabilities (nats, summed over completion tokens)."""
         rows = [{"key": key, "logps": value} for key, value in entries]
         for row in rows:
-            self._take(row, None)
+            self._take(row)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         append_jsonl(self.path, rows)
 
-    def _take(self, row: dict, line: int | None) -> None:
+    def _take(self, row: dict[str, Any], line: int | None = None) -> None:
+        """Keep a value; `line` is where the file has it, None for one just computed."""
         value = row.get("logps")
         if not isinstance(value, float) or not math.isfinite(value) or value > 1e-3:
+            if line is None:
+                raise TriptychError(
+                    f"The model gives a completion the log-probability {value!r}: its weights diverged in training, or "
+                    "its dtype overflows (then use bf16 or float32)."
+                )
             raise DataError(
                 f"A stored reference log-probability is {value!r}.",
                 remedy="Delete this file; it is computed anew.",
                 kind="reference_cache",
                 file=self.path,
-                row=line if line is not None else row.get("key"),
+                row=line,
             )
         self._values[row["key"]] = value
 

@@ -43,13 +43,18 @@ class TrainingConfig(OptimizerSettings):
     logging_steps: int = 10
     """Steps between lines of metrics.jsonl."""
     save_steps: int = 200
-    """Steps between checkpoints."""
+    """Steps between checkpoints; 0 saves none before the end."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("per_device_train_batch_size", "gradient_accumulation_steps", "row_tokens", "logging_steps"):
             if getattr(self, name) < 1:
                 raise TriptychError(f"{name} is {getattr(self, name)}; it must be at least 1.")
+        for name in ("max_steps", "save_steps"):
+            if getattr(self, name) < 0:
+                raise TriptychError(f"{name} is {getattr(self, name)}; it must not be negative.")
+        if not self.max_steps and not self.num_train_epochs > 0:
+            raise TriptychError(f"num_train_epochs is {self.num_train_epochs}; it must be positive, or set max_steps.")
 
     @property
     def items_per_step(self) -> int:

@@ -43,13 +43,9 @@ class Workload:
     def training_flops(self, batch: PackedBatch) -> int:
         """Return the model FLOPs of a forward and backward pass over the batch."""
         decoder = training_flops(
-            self._decoder_parameters,
-            batch.num_tokens,
-            num_layers=self._num_layers,
-            attention_width=self._width,
-            num_attended=batch.num_attended,
-            passes=self._decoder_passes,
-        )
+            0, 0, num_layers=self._num_layers, attention_width=self._width, num_attended=batch.num_attended
+        )  # no weights of its own: both of its inputs get gradients, also where the weights around it are frozen
+        decoder += training_flops(self._decoder_parameters, batch.num_tokens, passes=self._decoder_passes)
         head = training_flops(self._head_parameters, len(batch.predecessors), passes=self._decoder_passes)
         num_patches = sum(item.inputs["pixel_values"].numel() for item in batch.media) // self._patch_pixels
         return decoder + head + training_flops(self._vision_parameters, num_patches, passes=self._vision_passes)

@@ -7,6 +7,7 @@ The result is `OUT/study.json`, which the report of a run shows when it lies in 
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -65,10 +66,13 @@ def run_study(recipe: str, out: Path, *, num_seeds: int = 5, jobs: int = 1) -> d
         jobs: runs side by side; the cores are divided among them.
 
     Returns:
-        what `study.json` holds: `seeds`, `metrics` per model and metric, `differences`, `targets`.
+        what `study.json` holds: `seeds`, `metrics` per model and metric, and, of the quickstart's figures those that
+        the recipe has, `differences` and `targets`.
     """
     if num_seeds < 2:
         raise TriptychError("A study needs at least two seeds to give an interval.")
+    if jobs < 1:
+        raise TriptychError(f"jobs is {jobs}; at least one run must go on at a time.")
     runs = [out / f"seed-{seed}" for seed in range(num_seeds)]
     threads = max(1, (os.cpu_count() or 1) // jobs)
     with ThreadPoolExecutor(jobs) as pool:
@@ -89,13 +93,14 @@ def summarise_study(summaries: Sequence[dict[str, Any]]) -> dict[str, Any]:
         }
         for model, results in all_metrics[0].items()
     }
-    figures = {target.name: _over([target.figure(run) for run in all_metrics]) for target in QUICKSTART_TARGETS}
+    targets = [target for target in QUICKSTART_TARGETS if _applies(target, all_metrics)]
+    figures = {target.name: _over([target.figure(run) for run in all_metrics]) for target in targets}
     return {
         "seeds": len(summaries),
         "seconds": _over([summary["seconds"] for summary in summaries]),
         "metrics": metrics,
         "differences": figures,
-        "targets": [_judged(target, figures[target.name]) for target in QUICKSTART_TARGETS],
+        "targets": [_judged(target, figures[target.name]) for target in targets],
     }
 
 
@@ -105,9 +110,18 @@ def study_lines(study: dict[str, Any]) -> list[str]:
     lines = [f"{study['seeds']} seeds, mean and half-width of the 95 % interval, in per cent", ""]
     lines.append(f"{'':<15}" + "".join(f"{name:>23}" for name in names))
     for model, results in study["metrics"].items():
-        lines.append(f"{model:<15}" + "".join(f"{_per_cent(results[name]):>23}" for name in names))
+        figures = (_per_cent(results[name]) if name in results else "-" for name in names)
+        lines.append(f"{model:<15}" + "".join(f"{figure:>23}" for figure in figures))
     lines += ["", *(_target_line(target) for target in study["targets"])]
     return lines
+
+
+def _applies(target: Target, all_metrics: Sequence[Metrics]) -> bool:
+    """Say whether every run has the figure: other recipes measure other things, and nothing reduces a rate of zero."""
+    try:
+        return all(math.isfinite(target.figure(run)) for run in all_metrics)
+    except (KeyError, ZeroDivisionError):
+        return False
 
 
 def _per_cent(estimate: dict[str, Any]) -> str:

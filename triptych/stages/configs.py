@@ -40,6 +40,13 @@ class PretrainConfig(TrainingConfig):
     vocab_size: int = 512
     """Size of the tokenizer trained on the sources when a new model is built."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.model and self.init:
+            raise TriptychError(
+                "`model` describes a new model and `init` names one to continue from; give one of them."
+            )
+
 
 @dataclass(kw_only=True)
 class SftConfig(TrainingConfig):
@@ -80,6 +87,8 @@ class MpoConfig(TrainingConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.data = [self.data] if isinstance(self.data, str) else self.data
+        if not self.loss_type:
+            raise TriptychError(f"loss_type is empty; name at least one of {', '.join(LOSS_TYPES)}.")
         if unknown := [name for name in self.loss_type if name not in LOSS_TYPES]:
             raise TriptychError(f"Unknown loss_type {', '.join(unknown)}; known are {', '.join(LOSS_TYPES)}.")
         if len(self.loss_weights) != len(self.loss_type):
@@ -137,6 +146,10 @@ class PairsConfig:
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Precision of the model."""
 
+    def __post_init__(self) -> None:
+        _check_at_least(1, self, "num_samples", "block_size", "batch_sequences")
+        _check_at_least(0, self, "max_pairs", "max_format_pairs")
+
 
 @dataclass(kw_only=True)
 class Task:
@@ -163,6 +176,9 @@ class Task:
     cot_prompt: Literal["", "plain", "knowledge", "visual", "grounded"] = ""
     """Wrap questions in this chain-of-thought instruction."""
 
+    def __post_init__(self) -> None:
+        _check_at_least(0, self, "limit")
+
 
 @dataclass(kw_only=True)
 class EvaluateConfig:
@@ -188,6 +204,7 @@ class EvaluateConfig:
     """Precision of the model."""
 
     def __post_init__(self) -> None:
+        _check_at_least(1, self, "block_size", "batch_sequences")
         if not self.tasks and not self.data:
             raise TriptychError("There is nothing to measure: give `data`, or a list of `tasks`.")
         names = [task.name for task in self.all_tasks]
@@ -198,3 +215,10 @@ class EvaluateConfig:
     def all_tasks(self) -> list[Task]:
         """The tasks, with the one that `data` stands for."""
         return self.tasks + ([Task(name="accuracy", data=self.data)] if self.data else [])
+
+
+def _check_at_least(least: int, config: PairsConfig | Task | EvaluateConfig, *names: str) -> None:
+    """Refuse settings below what they can be."""
+    for name in names:
+        if getattr(config, name) < least:
+            raise TriptychError(f"{name} is {getattr(config, name)}; it must be at least {least}.")

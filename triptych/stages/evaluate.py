@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from triptych.data.rows import read_groups
 from triptych.engine.blocks import join_files, run_blocks
 from triptych.engine.encode import Encoder
-from triptych.engine.inputs import input_fingerprints
+from triptych.engine.inputs import data_root, input_fingerprints
 from triptych.engine.run import RunDirectory
 from triptych.errors import DataError, TriptychError
 from triptych.evaluation.accuracy import accuracy
@@ -43,7 +42,7 @@ def run(config: Config) -> dict[str, Any]:
     result: dict[str, Any] = {}
     verdicts: list[str] = []
     for task in config.all_tasks:
-        rows, measured = _measure(config, task, generator, directory.path)
+        rows, measured = _measure(config, task, generator, directory)
         result |= measured
         if task.kind == "accuracy":
             verdicts += [row["verdict"] for row in rows]
@@ -69,16 +68,14 @@ def _check(config: Config) -> None:
             resolve_scorer(task.scorer)
 
 
-def _measure(
-    config: Config, task: Task, generator: LocalGenerator, folder: Path
-) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+def _measure(config: Config, task: Task, generator: LocalGenerator, directory: RunDirectory) -> tuple[list[Row], Row]:
     """Answer and judge the rows of a task, and sum up."""
     groups = read_groups(task.data)[: task.limit or None]
     if not groups:
         raise DataError("The file holds no rows.", remedy="Take the task out.", kind="empty_file", file=task.data)
     if task.cot_prompt:
         groups = [cot_prompt(group, task.cot_prompt, style=task.answer_style) for group in groups]
-    root = Path(config.root) if config.root else Path(task.data).parent
+    root = data_root(task.data, config.root)
     params = SamplingParams(temperature=task.temperature, max_new_tokens=task.max_new_tokens)
     judge = {"accuracy": _judge_answer, "vqa": _judge_vqa, "description": _judge_description}[task.kind]
 
@@ -89,7 +86,15 @@ def _measure(
             media = [item for item in group.images if isinstance(item, str)]
             yield row | {"images": media, "prediction": sample.text} | judge(task, group, sample)
 
-    rows = run_blocks(folder, _samples_of(task), groups, config.block_size, work, title=f"evaluate {task.name}")
+    rows = run_blocks(
+        directory.path,
+        _samples_of(task),
+        groups,
+        config.block_size,
+        work,
+        title=f"evaluate {task.name}",
+        stored=directory.record_time,
+    )
     summarise = {
         "accuracy": _summarise_accuracy,
         "vqa": _summarise_scores,
@@ -133,11 +138,15 @@ def _summarise_scores(task: Task, groups: list[Group], rows: list[Row]) -> Row:
     return {task.name: mean([row["score"] for row in rows])}
 
 
-def _summarise_descriptions(task: Task, groups: list[Group], rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Name the results after the task: `describe` gives `hallucination`, `describe_sampled` `hallucination_sampled`."""
-    results: dict[str, Any] = dict(aggregate_descriptions(rows))
+def _summarise_descriptions(task: Task, groups: list[Group], rows: list[Row]) -> Row:
+    """Name the results after the task.
+
+    `describe` gives `hallucination`, `describe_sampled` `hallucination_sampled`, and `captions`
+    `hallucination_captions`.
+    """
+    results: Row = dict(aggregate_descriptions(rows))
     references = [[item.text for item in group.completions] for group in groups]
     if all(references):
         results["cider"] = mean(cider([row["prediction"] for row in rows], references))
-    suffix = task.name.removeprefix("describe")
+    suffix = task.name.removeprefix("describe") if task.name.startswith("describe") else f"_{task.name}"
     return {name + suffix: value for name, value in results.items()}

@@ -19,7 +19,7 @@ import torch
 
 from triptych.data.batches import plan_steps
 from triptych.engine.encode import Encoder
-from triptych.engine.inputs import input_fingerprints, model_fingerprint
+from triptych.engine.inputs import data_root, input_fingerprints
 from triptych.engine.loop import TrainingLoop
 from triptych.engine.pairs import PairRow, completions_of, read_pairs, score_completions
 from triptych.engine.reference import ReferenceCache, fill_reference
@@ -46,7 +46,7 @@ def run(config: Config) -> dict[str, Any]:
     model, processor = load_model(config.model), load_processor(config.model)
     disable_dropout(model)
     encoder = Encoder(processor, model.config)
-    references = _references(config, model, encoder, pairs)
+    references = _references(config, model, inputs[config.model], encoder, pairs)
     plan = _plan(config, pairs)
     loop = TrainingLoop(directory, model, config, num_steps=len(plan), title="mpo")
     shift = RewardShift(**loop.state.get("reward_shift", {}))
@@ -85,7 +85,7 @@ class StepMetrics:
 
     def __init__(self, num_pairs: int) -> None:
         self.num_pairs = num_pairs
-        self.largest_start_reward = 0.0
+        self.largest_drift = 0.0
         self._sums: dict[str, float] = {}
 
     def add(self, logps: PairLogps, terms: dict[str, torch.Tensor], beta: float, *, compared: bool) -> None:
@@ -93,7 +93,7 @@ class StepMetrics:
         values = {"logps/chosen": logps.chosen.detach()} | {METRIC_NAMES[name]: term for name, term in terms.items()}
         if compared:
             chosen, rejected = (reward.detach() for reward in logps.rewards(beta))
-            self.largest_start_reward = max(self.largest_start_reward, *chosen.abs().tolist(), *rejected.abs().tolist())
+            self.largest_drift = max(self.largest_drift, _drift(logps))
             values |= {
                 "rewards/chosen": chosen,
                 "rewards/rejected": rejected,
@@ -109,11 +109,13 @@ class StepMetrics:
         return {name: total / self.num_pairs for name, total in self._sums.items()}
 
 
-def _references(config: Config, model: torch.nn.Module, encoder: Encoder, pairs: Sequence[PairRow]) -> References:
+def _references(
+    config: Config, model: torch.nn.Module, model_fingerprint: str, encoder: Encoder, pairs: Sequence[PairRow]
+) -> References:
     if not needs_reference(config.loss_type):
         return {}
-    folder = Path(config.reference_cache) if config.reference_cache else Path(config.data[0]).parent / ".triptych"
-    cache = ReferenceCache(folder, model_fingerprint(config.model) + ("-bf16" if config.bf16 else ""))
+    folder = Path(config.reference_cache) if config.reference_cache else data_root(config.data[0]) / ".triptych"
+    cache = ReferenceCache(folder, model_fingerprint + ("-bf16" if config.bf16 else ""))
     return fill_reference(cache, model, encoder, pairs, row_tokens=config.row_tokens, bf16=config.bf16)
 
 
@@ -173,17 +175,27 @@ def _reward_sum(logps: PairLogps, beta: float) -> float:
     return (chosen.sum() + rejected.sum()).item()
 
 
+def _drift(logps: PairLogps) -> float:
+    """Return the largest distance of policy and reference, in nats, as a multiple of the root of the log-probability.
+
+    Rounding of one token is about the same for all but the surest; over the uncertain tokens of a completion, of which
+    -log p is a measure, it adds up like independent errors do.
+    """
+    policy, reference = torch.cat([logps.chosen, logps.rejected]), torch.cat([logps.ref_chosen, logps.ref_rejected])
+    return ((policy - reference).abs() / reference.abs().clamp(min=1).sqrt()).max().item()
+
+
 def _check_start(metrics: StepMetrics, config: Config) -> None:
     """At step 0 the policy is the reference: rewards and margins are 0, DPO is ln 2, BCO 2 ln 2.
 
     Raises:
         TriptychError: they are not, beyond rounding.
     """
-    tolerance = 0.5 * config.beta if config.bf16 else 0.01 * config.beta
-    if metrics.largest_start_reward > tolerance:
+    tolerance = 0.5 if config.bf16 else 0.01
+    if metrics.largest_drift > tolerance:
         raise TriptychError(
-            f"Before the first update the policy differs from the reference by a reward of "
-            f"{metrics.largest_start_reward:.2e} (at most {tolerance:.0e} is rounding). Likely causes: dropout or "
-            "drop-path is on in this model, or the stored reference log-probabilities belong to another model; "
-            "delete .triptych beside the data, or give another reference_cache."
+            "Before the first update the policy differs from the reference: a log-probability is off by "
+            f"{metrics.largest_drift:.2g} times the root of its size (up to {tolerance} is rounding). "
+            "Likely causes: dropout or drop-path is on in this model, or the stored reference log-probabilities belong "
+            "to another model; delete .triptych beside the data, or give another reference_cache."
         )

@@ -15,7 +15,7 @@ from typing import Any
 from triptych.data.rows import read_groups
 from triptych.engine.blocks import run_blocks
 from triptych.engine.encode import Encoder
-from triptych.engine.inputs import input_fingerprints
+from triptych.engine.inputs import data_root, input_fingerprints
 from triptych.engine.run import RunDirectory
 from triptych.errors import DataError
 from triptych.feedback.answers import AnswerRule
@@ -34,7 +34,7 @@ def run(config: Config) -> dict[str, Any]:
     directory = RunDirectory(config.out, config, inputs=input_fingerprints([config.model, config.data]))
     if directory.done is not None:
         return directory.done
-    root = Path(config.root) if config.root else Path(config.data).parent
+    root = data_root(config.data, config.root)
     groups = read_groups(config.data)
     _check(config, groups)
     encoder, generator = _generator(config)
@@ -43,7 +43,15 @@ def run(config: Config) -> dict[str, Any]:
     def work(block: list[Group]) -> Iterator[dict[str, Any]]:
         return (group.to_row() for group in make(config, block, encoder, generator, root))
 
-    rows = run_blocks(directory.path, "pairs.jsonl", groups, config.block_size, work, title=f"pairs {config.method}")
+    rows = run_blocks(
+        directory.path,
+        "pairs.jsonl",
+        groups,
+        config.block_size,
+        work,
+        title=f"pairs {config.method}",
+        stored=directory.record_time,
+    )
     return directory.finish(_count([Group.from_row(row) for row in rows]) | {"root": str(root)})
 
 
@@ -103,8 +111,10 @@ def _dropout_ntp(
     bare = [group for group in groups if not group.completions]
     requests = [Request(group, config.num_samples, config.seed) for group in bare]
     drawn = generator.generate(requests, _params(config, config.temperature), root=root)
+    num_truncated: dict[str, int] = {}
     for group, samples in zip(bare, drawn, strict=True):
         group.completions = [_as_completion(sample, generator.name) for sample in samples if not sample.truncated]
+        num_truncated[group.id] = len(samples) - len(group.completions)
     codec = Codec(encode=lambda text: encoder.completion(text, end_of_turn=False), decode=encoder.decode)
     counts: Counter[str] = Counter()
     paired = dropout_ntp(
@@ -118,6 +128,7 @@ def _dropout_ntp(
         counts=counts,
     )
     for group in paired:
+        counts["chosen_truncated"] += num_truncated.get(group.id, 0)
         yield _noted(group, counts)
         counts.clear()
 

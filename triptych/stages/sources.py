@@ -12,7 +12,8 @@ import numpy as np
 from triptych.data.mixture import MixedIndices, mix_indices
 from triptych.data.rows import read_groups
 from triptych.engine.encode import EncodedPrompt
-from triptych.errors import DataError
+from triptych.engine.inputs import data_root
+from triptych.errors import DataError, TriptychError
 from triptych.group import Group
 from triptych.stages.configs import Source
 
@@ -70,6 +71,7 @@ def read_mixture(sources: Sequence[Source], num_items: int, seed: int) -> Mixtur
 
     Raises:
         DataError: a source without rows.
+        TriptychError: two sources of one name, or weights that cannot be drawn by.
     """
     groups = [read_groups(source.path) for source in sources]
     for source, rows in zip(sources, groups, strict=True):
@@ -78,7 +80,9 @@ def read_mixture(sources: Sequence[Source], num_items: int, seed: int) -> Mixtur
                 "The file holds no rows.", remedy="Take it out of `sources`.", kind="empty_file", file=source.path
             )
     names = [source.name or Path(source.path).stem for source in sources]
-    roots = [Path(source.root) if source.root else Path(source.path).parent for source in sources]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise TriptychError(f"Two sources are called {', '.join(twice)} in the metrics; give each a `name` of its own.")
+    roots = [data_root(source.path, source.root) for source in sources]
     return Mixture(names, groups, roots, _draw(groups, [source.weight for source in sources], num_items, seed))
 
 
