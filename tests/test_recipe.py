@@ -51,3 +51,10 @@ def test_an_unknown_verb_is_refused(tmp_path):
     path.write_text("name: bad\nstages: [{name: a, verb: fly}]\n")
     with pytest.raises(TriptychError, match="fly"):
         run_recipe(path, tmp_path / "run")
+
+
+def test_two_stages_of_one_name_are_refused(tmp_path):
+    path = tmp_path / "bad.yaml"
+    path.write_text("name: bad\nstages: [{name: a, verb: report}, {name: a, verb: report}]\n")
+    with pytest.raises(TriptychError, match="called a"):
+        run_recipe(path, tmp_path / "run")

@@ -37,3 +37,18 @@ def test_a_finished_file_is_read_and_not_made_again(tmp_path):
     run_blocks(tmp_path, "out.jsonl", [2], 1, squares, title="squares")
     again = run_blocks(tmp_path, "out.jsonl", [2], 1, lambda block: pytest.fail("worked again"), title="squares")
     assert again == [{"value": 2, "square": 4}]
+
+
+def test_parts_left_by_a_kill_right_after_the_join_are_removed(tmp_path):
+    run_blocks(tmp_path, "out.jsonl", [2, 3], 1, squares, title="squares")
+    (tmp_path / "out.jsonl.parts").mkdir()
+    (tmp_path / "out.jsonl.parts" / "000000001.jsonl").write_text('{"value": 3, "square": 9}\n')
+    rows = run_blocks(tmp_path, "out.jsonl", [2, 3], 1, squares, title="squares")
+    assert [row["square"] for row in rows] == [4, 9]
+    assert [path.name for path in tmp_path.iterdir()] == ["out.jsonl"]
+
+
+def test_each_block_made_is_reported_once(tmp_path):
+    calls = []
+    run_blocks(tmp_path, "out.jsonl", list(range(5)), 2, squares, title="squares", stored=lambda: calls.append(1))
+    assert len(calls) == 3

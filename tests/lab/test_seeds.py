@@ -3,7 +3,7 @@
 import pytest
 
 from triptych.errors import TriptychError
-from triptych.lab.seeds import run_study, summarise_study
+from triptych.lab.seeds import run_study, study_lines, summarise_study
 
 
 def summary(cot, chosen, hallucination):
@@ -44,3 +44,21 @@ def test_a_gain_that_must_exceed_its_interval_is_not_met_by_its_mean_alone():
 def test_one_seed_is_refused(tmp_path):
     with pytest.raises(TriptychError, match="two seeds"):
         run_study("smoke", tmp_path, num_seeds=1)
+
+
+def test_a_recipe_with_other_models_is_summed_up_without_the_figures_of_the_quickstart():
+    summaries = [
+        {"seconds": 1.0, "metrics": {"mine": {"accuracy": {"value": value, "ci": [0, 1]}}}} for value in (0, 1)
+    ]
+    study = summarise_study(summaries)
+    assert study["metrics"]["mine"]["accuracy"]["value"] == 0.5
+    assert study["targets"] == [] and study["differences"] == {}
+    assert any(line.startswith("mine") for line in study_lines(study))
+
+
+def test_a_rate_of_zero_has_no_relative_reduction_and_the_other_figures_stay():
+    nothing = summary(0.6, 0.5, 0.0)
+    nothing["metrics"]["sft"]["hallucination"]["value"] = 0.0
+    names = {target["name"] for target in summarise_study([nothing, summary(0.6, 0.5, 0.1)])["targets"]}
+    assert "hallucination greedy, relative reduction" not in names
+    assert "cot: mpo minus sft" in names

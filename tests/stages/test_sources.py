@@ -23,8 +23,8 @@ def rows(prefix, pictures):
     ]
 
 
-def write(folder, name, groups, **settings):
-    path = folder / f"{name}.jsonl"
+def write(folder, file_name, groups, **settings):
+    path = folder / f"{file_name}.jsonl"
     write_groups(path, groups)
     return Source(path=str(path), **settings)
 
