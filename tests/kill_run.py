@@ -104,7 +104,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--recipe", default="recipes/smoke.yaml")
     parser.add_argument("--kills", type=int, default=10)
-    parser.add_argument("--longest_s", type=float, help="most seconds before a kill (default: so that kills fill a run)")
+    parser.add_argument("--longest_s", type=float, help="most seconds before a kill (default: kills fill a run)")
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--reference", type=Path, help="a finished run to compare with, instead of making one")
     parser.add_argument("--seed", type=int, default=0)
