@@ -104,7 +104,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--recipe", default="recipes/smoke.yaml")
     parser.add_argument("--kills", type=int, default=10)
-    parser.add_argument("--longest_s", type=float, help="most seconds before a kill (default: kills fill a run)")
+    parser.add_argument("--longest_s", type=float, help="most seconds before a kill (default: 0.6 of a run)")
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--reference", type=Path, help="a finished run to compare with, instead of making one")
     parser.add_argument("--seed", type=int, default=0)
@@ -114,7 +114,7 @@ def main() -> None:
     if args.reference is None and start(args.recipe, alone).wait() != 0:
         raise SystemExit(f"the run failed; see {alone.with_suffix('.log')}")
     seconds = json.loads((alone / "summary.json").read_text())["seconds"]
-    longest_s = args.longest_s or 1.5 * seconds / args.kills
+    longest_s = args.longest_s or 0.6 * seconds
     stages = run_killed(args.recipe, args.folder / "killed", args.kills, longest_s, args.seed)
     print(json.dumps({"kills": len(stages), "in": stages, "differ": differences(alone, args.folder / "killed")}))
 
