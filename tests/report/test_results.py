@@ -13,6 +13,7 @@ from triptych.report.results import (
     difference,
     in_order,
     measured,
+    measured_metrics,
     result_plots,
     result_rows,
     verdict,
@@ -58,15 +59,17 @@ def test_a_difference_is_called_better_or_worse_only_beyond_its_interval():
 def test_cells_hold_value_interval_best_and_difference(tmp_path):
     item = {"direct": {"value": 0.6, "ci": [0.58, 0.62]}, "hallucination": {"value": 0.3, "ci": [0.28, 0.32]}}
     new = {"direct": {"value": 0.7, "ci": [0.68, 0.72]}, "hallucination": {"value": 0.4, "ci": [0.38, 0.42]}}
+    new["cot"] = {"value": 0.5, "ci": [0.48, 0.52]}
     run = _run_with(tmp_path, {"sft": item, "mpo": new})
     start, end = result_rows(run, measured(run), differences_to_base(run, measured(run)))
-    direct, hallucination = end.cells[0], end.cells[METRICS.index(HALLUCINATION)]
+    column = measured_metrics(measured(run)).index(HALLUCINATION)
+    direct, hallucination = end.cells[0], end.cells[column]
     assert (direct.value, direct.interval, direct.best) == ("70.0", "68.0 – 72.0", True)
     assert (direct.difference, direct.verdict) == ("+10.0", "better")
     assert (hallucination.best, hallucination.difference, hallucination.verdict) == (False, "+10.0", "worse")
-    assert start.cells[METRICS.index(HALLUCINATION)].best
+    assert start.cells[column].best
     assert start.cells[0].difference == ""
-    assert start.cells[1] is None  # no chain of thought was measured
+    assert start.cells[1] is None  # no chain of thought was measured of it
 
 
 def test_a_tie_makes_both_best_and_a_lone_model_is_not_best(tmp_path):
@@ -117,3 +120,8 @@ def test_there_is_a_plot_for_each_metric_that_was_measured():
     plots = result_plots({"sft": {"direct": Estimate(0.5, 0.4, 0.6)}, "mpo": {"cider": Estimate(1.5)}})
     assert [(plot.title, plot.note) for plot in plots] == [("Direct, %", "more is better"), ("CIDEr", "more is better")]
     assert "sft 50.0" in plots[0].svg
+
+
+def test_the_columns_are_what_was_measured_and_a_users_accuracy_is_one_of_them():
+    estimates = {"mine": {"accuracy": Estimate(0.5), "unparsed": Estimate(0.1)}}
+    assert [metric.key for metric in measured_metrics(estimates)] == ["accuracy", "unparsed"]

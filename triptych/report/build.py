@@ -79,7 +79,7 @@ def _context(run: Run) -> dict[str, Any]:
         "times": overview.stage_times(run),
         "total_time": overview.total_time(run),
         "command": f"triptych run recipe.yaml --out {shlex.quote(f'../{run.name}-again')}" if run.recipe_text else "",
-        "metrics": results.METRICS,
+        "metrics": results.measured_metrics(estimates),
         "rows": results.result_rows(run, estimates, differences),
         "estimates": estimates,
         "result_plots": results.result_plots(estimates),

@@ -39,6 +39,7 @@ class Metric:
 
 
 METRICS = (
+    Metric("accuracy", "Accuracy", True, "questions answered right"),
     Metric("direct", "Direct", True, "questions answered right when only the answer is asked for"),
     Metric("cot", "Chain of thought", True, "questions answered right after reasoning step by step"),
     Metric("unparsed", "Unparsed", False, "answers in which no final answer can be found"),
@@ -147,13 +148,18 @@ def verdict(metric: Metric, gap: Estimate) -> str:
     return "better" if (gap.value > 0) == metric.higher_is_better else "worse"
 
 
+def measured_metrics(estimates: Estimates) -> list[Metric]:
+    """Return the columns of the result table: what was measured of any model."""
+    return [metric for metric in METRICS if any(metric.key in values for values in estimates.values())]
+
+
 def result_rows(run: Run, estimates: Estimates, differences: Estimates) -> list[Row]:
     """Return the rows of the result table: every measured model, and those the recipe has yet to measure."""
     expected = {stage.evaluates for stage in run.stages.values() if stage.evaluates}
     rows = []
     for model in in_order(expected | set(estimates)):
         gaps = differences.get(model, {})
-        cells = [_cell(metric, model, estimates, gaps.get(metric.key)) for metric in METRICS]
+        cells = [_cell(metric, model, estimates, gaps.get(metric.key)) for metric in measured_metrics(estimates)]
         rows.append(Row(model, cells if model in estimates else []))
     return rows
 
