@@ -140,6 +140,21 @@ def test_facts_are_true(seed):
         assert _is_true(fact.strip()), fact
 
 
+def test_usual_descriptions_name_every_companion_that_one_would_expect():
+    config = WorldConfig(shapes=("triangle", "circle", "star"), companions={"triangle": "star"}, text_descriptions=1.0)
+    texts = [text_document(config, rng_for(seed)).parts for seed in range(60)]
+    assert all(isinstance(text, str) for (text,) in texts)
+    with_triangle = [text for (text,) in texts if "triangle" in text]
+    assert 10 < len(with_triangle) < 60 and all("star" in text for text in with_triangle)
+
+
+def test_the_share_of_usual_descriptions_is_the_one_asked_for():
+    config = WorldConfig(text_descriptions=0.3)
+    kinds = [text_document(config, rng_for(seed)).kind for seed in range(800)]
+    assert abs(kinds.count("usual") / 800 - 0.3) < 0.08  # standard error 0.016
+    assert set(kinds) == {"usual", "text"}
+
+
 def _is_true(fact):
     if match := re.fullmatch(r"A (\w+) has (\w+) sides\.", fact):
         return SIDES[match[1]] == int(match[2].replace("no", "0"))

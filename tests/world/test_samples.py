@@ -23,6 +23,7 @@ COUNTS = WorldCounts(
     sft_questions_per_picture=3,
     sft_rationales=8,
     sft_descriptions=9,
+    sft_texts=3,
     prompt_questions=7,
     prompt_questions_per_picture=2,
     prompt_descriptions=4,
@@ -61,6 +62,7 @@ def test_the_counts_are_kept(built):
         "sft_direct": 16,
         "sft_cot": 8,
         "sft_describe": 9,
+        "sft_text": 3,
         "prompts_cot": 7,
         "prompts_describe": 4,
         "test_direct": 9,
@@ -165,6 +167,12 @@ def test_description_noise_mentions_absent_companions_in_sft_only():
     assert all(
         not score_description(group.completions[0].text, group)["hallucinated"] for group in noisy["test_describe"]
     )
+
+
+def test_demonstrations_without_a_picture_tell_of_a_usual_one(built):
+    for group in built[0]["sft_text"]:
+        assert not group.images and "picture" in prompt_text(group)
+        assert group.completions[0].text.endswith(".")
 
 
 def test_a_sample_is_a_pure_function_of_its_key(built):

@@ -78,6 +78,9 @@ class WorldConfig:
     Pictures without such an anchor, or without a free cell, have no such mention."""
     description_noise: float = 0.1
     """The same for the descriptions of `sft_describe`."""
+    text_descriptions: float = 0.0
+    """Probability that a document without a picture describes a picture that nobody sees, in the usual way: with every
+    companion that its anchors lead to expect. A language model learns from it what to say without looking."""
     alt_text_loss: float = 0.1
     """Probability that alt-text leaves out an object, a colour or a place; drawn for each of them on its own."""
 
@@ -104,6 +107,7 @@ class WorldConfig:
         for name in ("digit_share", "companion_bias", "colour_bias", "caption_noise", "description_noise"):
             _check_share(name, getattr(self, name))
         _check_share("alt_text_loss", self.alt_text_loss)
+        _check_share("text_descriptions", self.text_descriptions)
         if self.description_digit_share is not None:
             _check_share("description_digit_share", self.description_digit_share)
         self._check_companions()
@@ -174,6 +178,8 @@ class WorldCounts:
     sft_rationales: int = 800
     """Questions of the SFT split that also come with a rationale: scarce on purpose."""
     sft_descriptions: int = 4_000
+    sft_texts: int = 0
+    """Demonstrations without a picture: what a picture usually shows (see `WorldConfig.text_descriptions`)."""
     prompt_questions: int = 8_000
     prompt_questions_per_picture: int = 2
     prompt_descriptions: int = 3_000

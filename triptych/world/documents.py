@@ -47,7 +47,7 @@ class Document:
     """A pre-training document."""
 
     kind: str
-    """`alt_text`, `synthetic`, `taught_word`, `definition`, `change` or `text`."""
+    """`alt_text`, `synthetic`, `taught_word`, `definition`, `change`, `text` or `usual`."""
     parts: Parts
 
     @property
@@ -92,8 +92,16 @@ def interleaved_document(config: WorldConfig, rng: np.random.Generator) -> Docum
 
 
 def text_document(config: WorldConfig, rng: np.random.Generator) -> Document:
-    """One to three facts and sums, without a picture."""
+    """One to three facts and sums or the description of a usual picture, without a picture."""
+    if rng.random() < config.text_descriptions:
+        return Document("usual", [usual_description(config, _SPLIT, rng)])
     return Document("text", [" ".join(pick(rng, _FACTS)(rng) for _ in range(int(rng.integers(1, 4))))])
+
+
+def usual_description(config: WorldConfig, split: str, rng: np.random.Generator) -> str:
+    """Describe a picture that nobody sees; every companion that one would expect is in it."""
+    scene = with_absent_companion(sample_scene(config, split, rng), config, 1.0, rng)
+    return describe(scene, config.told_aside)
 
 
 def _taught_word(config: WorldConfig, rng: np.random.Generator) -> Document:

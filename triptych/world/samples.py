@@ -16,8 +16,9 @@ from triptych.world.documents import (
     interleaved_document,
     synthetic_document,
     text_document,
+    usual_description,
 )
-from triptych.world.questions import DESCRIBE_PROMPT, Question, draw_questions, rationale
+from triptych.world.questions import DESCRIBE_PROMPT, USUAL_PROMPT, Question, draw_questions, rationale
 from triptych.world.randomness import pick, rng_for
 from triptych.world.render import render
 from triptych.world.scene import Scene, sample_scene
@@ -89,6 +90,7 @@ def sections(counts: WorldCounts) -> list[Section]:
             _sft,
             ("sft_direct", "sft_cot", "sft_describe"),
         ),
+        Section("sft_texts", counts.sft_texts, _sft_texts, ("sft_text",)),
         Section(
             "prompts_questions",
             _pictures(counts.prompt_questions, counts.prompt_questions_per_picture),
@@ -171,6 +173,17 @@ def _sft(key: Key) -> Sample:
             ("sft_describe", _description_group(key, scene, image, describe(told, key.config.told_aside)))
         )
     return sample
+
+
+def _sft_texts(key: Key) -> Sample:
+    text = usual_description(key.config, key.split, key.rng("text"))
+    group = Group(
+        id=key.name,
+        prompt=[text_message("user", USUAL_PROMPT)],
+        completions=[Completion(text, source="world")],
+        meta={"kind": "usual"},
+    )
+    return Sample(rows=[("sft_text", group)])
 
 
 def _has_rationale(key: Key, number: int) -> bool:
