@@ -24,6 +24,8 @@ from triptych.world.config import WorldConfig, WorldCounts
         ({"pixel_noise": 60}, "pixel_noise"),
         ({"question_weights": {"weather": 1.0}}, "'weather'"),
         ({"question_weights": {"sum": 0.0}}, "question_weights"),
+        ({"fact_weights": {"gossip": 1.0}}, "'gossip'"),
+        ({"fact_weights": {"sum": -1.0, "next": 2.0}}, "fact_weights"),
         ({"rationale_kinds": ("poetic",)}, "'poetic'"),
         ({"companions": {"triangle": "square", "square": "star"}}, "anchor"),
         ({"companions": {"dog": "star"}}, "'dog'"),

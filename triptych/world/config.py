@@ -29,6 +29,7 @@ BIASED_SPLITS = ("pretrain", "sft")
 """Splits whose scenes follow `companion_bias` and `colour_bias`; the others are unbiased."""
 
 QUESTION_KINDS = ("count", "colour", "shape", "position", "comparison", "sum", "sides")
+FACT_KINDS = ("sides", "shape", "sum", "side_sum", "order", "next")
 RATIONALE_KINDS = ("knowledge", "visual", "grounded")
 MIN_CELL_PIXELS = 8
 """A digit scan has 8 x 8 pixels and is never shrunk."""
@@ -81,6 +82,8 @@ class WorldConfig:
     text_descriptions: float = 0.0
     """Probability that a document without a picture describes a picture that nobody sees, in the usual way: with every
     companion that its anchors lead to expect. A language model learns from it what to say without looking."""
+    fact_weights: dict[str, float] = field(default_factory=lambda: dict.fromkeys(FACT_KINDS, 1.0))
+    """Relative frequency of each kind of fact in documents without a picture; kinds left out are not told."""
     alt_text_loss: float = 0.1
     """Probability that alt-text leaves out an object, a colour or a place; drawn for each of them on its own."""
 
@@ -94,7 +97,8 @@ class WorldConfig:
         _check_names("shapes", self.shapes, tuple(SIDES))
         _check_names("colours", self.colours, tuple(PALETTE))
         _check_names("rationale_kinds", self.rationale_kinds, RATIONALE_KINDS)
-        _check_names("question_weights", tuple(self.question_weights), QUESTION_KINDS)
+        _check_weights("question_weights", self.question_weights, QUESTION_KINDS)
+        _check_weights("fact_weights", self.fact_weights, FACT_KINDS)
         if len(self.colours) < 2 or not self.rationale_kinds:
             raise TriptychError("Give at least two `colours` and one of `rationale_kinds`.")
         least = 2 if self.digit_share == 0 else 1 if self.digit_share < 1 else 0
@@ -102,8 +106,6 @@ class WorldConfig:
             raise TriptychError(
                 "Give at least two `shapes` that occur by chance; one beside digits, none if `digit_share` is 1."
             )
-        if min(self.question_weights.values(), default=0) < 0 or sum(self.question_weights.values()) <= 0:
-            raise TriptychError("`question_weights` must not be negative and at least one must be positive.")
         for name in ("digit_share", "companion_bias", "colour_bias", "caption_noise", "description_noise"):
             _check_share(name, getattr(self, name))
         _check_share("alt_text_loss", self.alt_text_loss)
@@ -201,6 +203,12 @@ def _check_names(field_name: str, names: tuple[str, ...], known: tuple[str, ...]
         raise TriptychError(f"`{field_name}` holds {', '.join(map(repr, unknown))}; known are {', '.join(known)}.")
     if len(set(names)) != len(names):
         raise TriptychError(f"`{field_name}` names something twice.")
+
+
+def _check_weights(name: str, weights: dict[str, float], known: tuple[str, ...]) -> None:
+    _check_names(name, tuple(weights), known)
+    if min(weights.values(), default=0) < 0 or sum(weights.values()) <= 0:
+        raise TriptychError(f"`{name}` must not be negative and at least one must be positive.")
 
 
 def _check_share(name: str, value: float) -> None:

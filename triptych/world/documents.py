@@ -6,7 +6,7 @@ A document is a sequence of parts: a string is text, a scene stands for its pict
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,7 +22,7 @@ from triptych.world.describe import (
     with_absent_companion,
     with_article,
 )
-from triptych.world.randomness import pick
+from triptych.world.randomness import pick, pick_weighted
 from triptych.world.scene import (
     Object,
     Scene,
@@ -92,10 +92,10 @@ def interleaved_document(config: WorldConfig, rng: np.random.Generator) -> Docum
 
 
 def text_document(config: WorldConfig, rng: np.random.Generator) -> Document:
-    """One to three facts and sums or the description of a usual picture, without a picture."""
+    """Two to six facts and sums, or the description of a usual picture, without a picture."""
     if rng.random() < config.text_descriptions:
         return Document("usual", [usual_description(config, _SPLIT, rng)])
-    return Document("text", [" ".join(pick(rng, _FACTS)(rng) for _ in range(int(rng.integers(1, 4))))])
+    return Document("text", [" ".join(_fact(config, rng) for _ in range(int(rng.integers(2, 7))))])
 
 
 def usual_description(config: WorldConfig, split: str, rng: np.random.Generator) -> str:
@@ -187,6 +187,10 @@ def _exact(item: Object, scene: Scene) -> str:
     return look(item) if alone else f"{look(item)} {where(item.place)}"
 
 
+def _fact(config: WorldConfig, rng: np.random.Generator) -> str:
+    return _FACTS[pick_weighted(rng, config.fact_weights)](rng)
+
+
 def _side_fact(rng: np.random.Generator) -> str:
     shape = pick(rng, tuple(SIDES))
     return sentence(f"{with_article(shape)} has {SIDES[shape] or 'no'} sides")
@@ -198,7 +202,8 @@ def _shape_fact(rng: np.random.Generator) -> str:
 
 
 def _sum_fact(rng: np.random.Generator) -> str:
-    first, second = int(rng.integers(0, 41)), int(rng.integers(0, 11))
+    """Add a digit to the sum of one to three digits, a step of the sums that questions ask for."""
+    first, second = int(rng.integers(0, 10, size=int(rng.integers(1, 4))).sum()), int(rng.integers(0, 10))
     return f"{first} + {second} = {first + second}."
 
 
@@ -219,11 +224,11 @@ def _next_fact(rng: np.random.Generator) -> str:
     return f"After {number} comes {number + 1}."
 
 
-_FACTS: Sequence[Callable[[np.random.Generator], str]] = (
-    _side_fact,
-    _shape_fact,
-    _sum_fact,
-    _side_sum_fact,
-    _order_fact,
-    _next_fact,
-)
+_FACTS: Mapping[str, Callable[[np.random.Generator], str]] = {
+    "sides": _side_fact,
+    "shape": _shape_fact,
+    "sum": _sum_fact,
+    "side_sum": _side_sum_fact,
+    "order": _order_fact,
+    "next": _next_fact,
+}

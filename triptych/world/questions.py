@@ -16,7 +16,7 @@ import numpy as np
 
 from triptych.world.config import SIDES, WorldConfig
 from triptych.world.describe import describe, listed, look, sentence, where, with_article
-from triptych.world.randomness import pick
+from triptych.world.randomness import pick, pick_weighted
 from triptych.world.scene import DIGIT, Object, Scene
 
 DIRECT_SUFFIX = " Answer briefly."
@@ -71,15 +71,13 @@ def draw_questions(scene: Scene, config: WorldConfig, num_questions: int, rng: n
 
     They differ from each other unless the scene has too little to ask (as for six sums about a single digit).
     """
-    kinds = _apt_kinds(scene, config)
-    thresholds = np.cumsum([config.question_weights[kind] for kind in kinds])
+    weights = {kind: config.question_weights[kind] for kind in _apt_kinds(scene, config)}
     questions: dict[str, Question] = {}
     spare: list[Question] = []
     for _ in range(_ATTEMPTS + num_questions):
         if len(questions) == num_questions:
             break
-        kind = kinds[int(np.searchsorted(thresholds, rng.random() * thresholds[-1], side="right"))]
-        question = ask(kind, scene, config, rng)
+        question = ask(pick_weighted(rng, weights), scene, config, rng)
         if questions.setdefault(question.text, question) is not question:
             spare.append(question)
     return [*questions.values(), *spare][:num_questions]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -25,3 +25,10 @@ def rng_for(*keys: int | str) -> np.random.Generator:
 def pick(rng: np.random.Generator, items: Sequence[T]) -> T:
     """Return one of the items, each equally likely. (`Generator.choice` would turn them into a NumPy array.)"""
     return items[int(rng.random() * len(items))]
+
+
+def pick_weighted(rng: np.random.Generator, weights: Mapping[T, float]) -> T:
+    """Return one of the keys with a probability in proportion to its weight; at least one weight is positive."""
+    names = [name for name, weight in weights.items() if weight > 0]
+    thresholds = np.cumsum([weights[name] for name in names])
+    return names[int(np.searchsorted(thresholds, rng.random() * thresholds[-1], side="right"))]
