@@ -135,7 +135,7 @@ def test_all_kinds_of_interleaved_document_occur_with_two_to_four_pictures():
 def test_facts_are_true(seed):
     (text,) = text_document(CONFIG, rng_for(seed)).parts
     facts = re.findall(r"[^.]+\.", text)
-    assert 2 <= len(facts) <= 6 and "".join(facts) == text
+    assert 4 <= len(facts) <= 10 and "".join(facts) == text
     for fact in facts:
         assert _is_true(fact.strip()), fact
 
@@ -160,7 +160,7 @@ def test_fact_weights_decide_which_facts_are_told():
     for seed in range(30):
         (text,) = text_document(config, rng_for(seed)).parts
         sums = re.findall(r"(\d+) \+ (\d+) = (\d+)\.", text)
-        assert 2 <= len(sums) == text.count(".") and all(int(b) < 10 and int(a) <= 27 for a, b, _ in sums)
+        assert 4 <= len(sums) == text.count(".") and all(int(b) < 10 and int(a) <= 27 for a, b, _ in sums)
 
 
 def _is_true(fact):

@@ -169,9 +169,13 @@ def test_description_noise_mentions_absent_companions_in_sft_only():
     )
 
 
-def test_demonstrations_without_a_picture_tell_of_a_usual_one(built):
-    for group in built[0]["sft_text"]:
-        assert not group.images and "picture" in prompt_text(group)
+@pytest.mark.parametrize(("share", "kind", "word"), [(0.0, "text", "facts"), (1.0, "usual", "picture")])
+def test_demonstrations_without_a_picture_tell_facts_or_of_a_usual_picture(share, kind, word):
+    counts = WorldCounts(**{name: 0 for name in vars(COUNTS) if "per_picture" not in name} | {"sft_texts": 4})
+    rows, pictures = _build(WorldConfig(text_descriptions=share), counts)
+    assert list(rows) == ["sft_text"] and not pictures
+    for group in rows["sft_text"]:
+        assert not group.images and word in prompt_text(group) and group.meta["kind"] == kind
         assert group.completions[0].text.endswith(".")
 
 

@@ -181,7 +181,7 @@ class WorldCounts:
     """Questions of the SFT split that also come with a rationale: scarce on purpose."""
     sft_descriptions: int = 4_000
     sft_texts: int = 0
-    """Demonstrations without a picture: what a picture usually shows (see `WorldConfig.text_descriptions`)."""
+    """Demonstrations without a picture: facts, and what a picture usually shows (`WorldConfig.text_descriptions`)."""
     prompt_questions: int = 8_000
     prompt_questions_per_picture: int = 2
     prompt_descriptions: int = 3_000

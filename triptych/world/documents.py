@@ -92,15 +92,15 @@ def interleaved_document(config: WorldConfig, rng: np.random.Generator) -> Docum
 
 
 def text_document(config: WorldConfig, rng: np.random.Generator) -> Document:
-    """Two to six facts and sums, or the description of a usual picture, without a picture."""
+    """Four to ten facts and sums, or the description of a usual picture, without a picture."""
     if rng.random() < config.text_descriptions:
-        return Document("usual", [usual_description(config, _SPLIT, rng)])
-    return Document("text", [" ".join(_fact(config, rng) for _ in range(int(rng.integers(2, 7))))])
+        return Document("usual", [_usual_description(config, rng)])
+    return Document("text", [" ".join(_fact(config, rng) for _ in range(int(rng.integers(4, 11))))])
 
 
-def usual_description(config: WorldConfig, split: str, rng: np.random.Generator) -> str:
+def _usual_description(config: WorldConfig, rng: np.random.Generator) -> str:
     """Describe a picture that nobody sees; every companion that one would expect is in it."""
-    scene = with_absent_companion(sample_scene(config, split, rng), config, 1.0, rng)
+    scene = with_absent_companion(sample_scene(config, _SPLIT, rng), config, 1.0, rng)
     return describe(scene, config.told_aside)
 
 
@@ -202,8 +202,8 @@ def _shape_fact(rng: np.random.Generator) -> str:
 
 
 def _sum_fact(rng: np.random.Generator) -> str:
-    """Add a digit to the sum of one to three digits, a step of the sums that questions ask for."""
-    first, second = int(rng.integers(0, 10, size=int(rng.integers(1, 4))).sum()), int(rng.integers(0, 10))
+    """Add a digit to a digit or, half of the time, to the sum of two or three: a step of the sums one is asked for."""
+    first, second = int(rng.integers(0, 10, size=pick(rng, (1, 1, 2, 3))).sum()), int(rng.integers(0, 10))
     return f"{first} + {second} = {first + second}."
 
 

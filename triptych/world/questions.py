@@ -22,6 +22,7 @@ from triptych.world.scene import DIGIT, Object, Scene
 DIRECT_SUFFIX = " Answer briefly."
 COT_SUFFIX = " Think step by step."
 DESCRIBE_PROMPT = "Describe the picture."
+FACTS_PROMPT = "Tell me some facts."
 USUAL_PROMPT = "Tell me of a picture."
 _ATTEMPTS = 20
 

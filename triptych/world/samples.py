@@ -16,9 +16,8 @@ from triptych.world.documents import (
     interleaved_document,
     synthetic_document,
     text_document,
-    usual_description,
 )
-from triptych.world.questions import DESCRIBE_PROMPT, USUAL_PROMPT, Question, draw_questions, rationale
+from triptych.world.questions import DESCRIBE_PROMPT, FACTS_PROMPT, USUAL_PROMPT, Question, draw_questions, rationale
 from triptych.world.randomness import pick, rng_for
 from triptych.world.render import render
 from triptych.world.scene import Scene, sample_scene
@@ -176,12 +175,13 @@ def _sft(key: Key) -> Sample:
 
 
 def _sft_texts(key: Key) -> Sample:
-    text = usual_description(key.config, key.split, key.rng("text"))
+    """Ask for what a document without a picture tells."""
+    document = text_document(key.config, key.rng("document"))
     group = Group(
         id=key.name,
-        prompt=[text_message("user", USUAL_PROMPT)],
-        completions=[Completion(text, source="world")],
-        meta={"kind": "usual"},
+        prompt=[text_message("user", USUAL_PROMPT if document.kind == "usual" else FACTS_PROMPT)],
+        completions=[Completion("".join(document.parts), source="world")],
+        meta={"kind": document.kind},
     )
     return Sample(rows=[("sft_text", group)])
 
