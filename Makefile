@@ -23,7 +23,8 @@ check: $(VENV)/dev.stamp  ## lint, formatting, and that every test can be collec
 	$(BIN)/python -m pytest --collect-only --quiet --quiet
 
 bench: $(VENV)/dev.stamp  ## compare speed with peers, side by side
-	@set -e; for benchmark in benchmarks/*.py; do $(BIN)/python "$$benchmark"; done
+	$(BIN)/python -m benchmarks.preference --peer trl
+	$(BIN)/python -m benchmarks.sampling --peer transformers
 
 study: $(VENV)/dev.stamp  ## repeat the quickstart over 5 seeds, then run the slow tests
 	$(BIN)/triptych study quickstart --seeds 5 --out runs/study

@@ -14,6 +14,8 @@ torch.set_num_threads(1)  # threads cost tiny models far more than they bring, m
 
 PICTURE_SIZES = {"a.png": (30, 20), "b.png": (16, 16), "c.png": (20, 40), "d.png": (24, 24)}
 """(width, height) of the shared test pictures, in pixels."""
+CLIPS = {"clip": 3, "other": 4}
+"""Frames of the shared test videos, 20 x 16 pixels each."""
 
 
 @pytest.fixture(scope="session")
@@ -31,8 +33,12 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pat
 
 @pytest.fixture(scope="session")
 def picture_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a data root that holds the pictures of `PICTURE_SIZES`."""
+    """Return a data root that holds the pictures of `PICTURE_SIZES` and the frames of `CLIPS`."""
     root = tmp_path_factory.mktemp("pictures")
     for seed, (name, size) in enumerate(PICTURE_SIZES.items()):
         write_picture(root / name, size, seed=seed)
+    for name, num_frames in CLIPS.items():
+        (root / name).mkdir()
+        for number in range(num_frames):
+            write_picture(root / name / f"{number}.png", (20, 16), seed=100 * num_frames + number)
     return root

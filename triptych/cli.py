@@ -1,18 +1,21 @@
 """The command `triptych`: a verb for each stage, for whole recipes, for reports and for data.
 
 Nothing heavy is imported before a verb is chosen, and for the help of a stage only its configuration.
+
+Under `torchrun` the verbs that train run on all ranks together, and any other on rank 0 while the rest wait.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import difflib
 import importlib
 import json
 import os
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +38,8 @@ _STAGES = {
 }
 """Config dataclass and function of each stage, as module:name."""
 
+_ON_ALL_RANKS = ("pretrain", "sft", "mpo", "run", "quickstart")
+
 
 @dataclass(frozen=True)
 class Verb:
@@ -49,11 +54,12 @@ def main(words: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code."""
     words = list(sys.argv[1:] if words is None else words)
     try:
-        code = _dispatch(words)
+        with _ranks():
+            code = _dispatch(words)
         sys.stdout.flush()
         return code
     except TriptychError as error:
-        print(f"triptych: {error}", file=sys.stderr)
+        print(f"triptych{_rank_name()}: {error}", file=sys.stderr)
         return REFUSED
     except KeyboardInterrupt:
         command = shlex.join(["triptych", *words])
@@ -64,6 +70,31 @@ def main(words: Sequence[str] | None = None) -> int:
         return 0
 
 
+@contextlib.contextmanager
+def _ranks() -> Iterator[None]:
+    """Join the other processes where `torchrun` started several; rank 0 alone writes to standard output."""
+    if not _several_ranks():
+        yield
+        return
+    from triptych.engine.distributed import process_group
+
+    with contextlib.ExitStack() as stack:
+        if _rank_name():
+            stack.enter_context(contextlib.redirect_stdout(stack.enter_context(open(os.devnull, "w"))))
+        stack.enter_context(process_group())
+        yield
+
+
+def _several_ranks() -> bool:
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def _rank_name() -> str:
+    """Return what tells this process from the one that speaks for all, or nothing where it is that one."""
+    number = os.environ.get("RANK", "0")
+    return "" if number == "0" else f" (rank {number})"
+
+
 def _dispatch(words: list[str]) -> int:
     if not words or words[0] in ("-h", "--help"):
         print(_overview(VERBS))
@@ -71,7 +102,7 @@ def _dispatch(words: list[str]) -> int:
     for length in (2, 1):
         name = " ".join(words[:length])
         if name in VERBS:
-            return VERBS[name].main(name, words[length:])
+            return _run_verb(name, words[length:])
     family = {name: verb for name, verb in VERBS.items() if name.startswith(f"{words[0]} ")}
     if family and set(words[1:]) <= {"-h", "--help"}:
         print(_overview(family))
@@ -80,6 +111,14 @@ def _dispatch(words: list[str]) -> int:
     near = difflib.get_close_matches(asked, family or VERBS, n=1, cutoff=0.5)
     hint = f"Did you mean `triptych {near[0]}`?" if near else f"Known are {', '.join(family or VERBS)}."
     raise TriptychError(f"Unknown verb {asked!r}. {hint}")
+
+
+def _run_verb(name: str, words: list[str]) -> int:
+    if name in _ON_ALL_RANKS or not _several_ranks():
+        return VERBS[name].main(name, words)
+    from triptych.engine.distributed import on_main
+
+    return on_main(lambda: VERBS[name].main(name, words))
 
 
 def _overview(verbs: dict[str, Verb]) -> str:
@@ -113,8 +152,9 @@ def _stage(name: str, words: list[str]) -> int:
     parser.add_argument("--config", type=Path)
     known, overrides = parser.parse_known_args(words)
     config = load_config(_load(config_class), known.config, overrides)
-    print(config_text(config), file=sys.stderr)
-    if (Path(config.out) / "done.json").exists():
+    if not _rank_name():
+        print(config_text(config), file=sys.stderr)
+    if not _rank_name() and (Path(config.out) / "done.json").exists():
         print(f"{config.out} holds a finished run; to run it again, delete that folder.", file=sys.stderr)
     result = _run_world(_load(run), config) if name == "world write" else _load(run)(config)
     print(json.dumps(result, indent=2, default=str))

@@ -7,7 +7,8 @@
         config: {model: "{run}/pretrain/model", ...}
 
 `{run}` stands for the run folder. Each stage writes to `{run}/<name>`. The recipe's seed is every stage's seed unless
-the stage names its own. Given again, a recipe goes on where it stopped.
+the stage names its own. Given again, a recipe goes on where it stopped. With several ranks, all of them train, and rank
+0 does everything else while the others wait.
 """
 
 from __future__ import annotations
@@ -22,9 +23,11 @@ from typing import Any
 
 from triptych.config import load_config, save_config
 from triptych.data.files import write_json_atomic
+from triptych.engine.distributed import on_main
 from triptych.errors import TriptychError
 
 VERBS = ("world", "pretrain", "sft", "pairs", "mpo", "evaluate", "report")
+_ON_ALL_RANKS = ("pretrain", "sft", "mpo")
 
 
 @dataclass(kw_only=True)
@@ -75,22 +78,28 @@ def run_recipe(path: str | Path, out: str | Path, overrides: Mapping[str, Any] |
     """
     recipe = load_config(Recipe, path, overrides)
     run = Path(out)
-    run.mkdir(parents=True, exist_ok=True)
-    save_config(recipe, run / "recipe.yaml")
+    on_main(lambda: _note_recipe(recipe, run))
     seconds: dict[str, float] = {}
     for number, stage in enumerate(recipe.stages, 1):
         print(f"[{number}/{len(recipe.stages)}] {stage.name}", flush=True)
         start = time.monotonic()
         if stage.verb == "report":
-            write_json_atomic(run / "summary.json", summarise(recipe, run, seconds))
+            on_main(lambda: _write_summary(recipe, run, seconds))
         run_stage(stage, run, recipe.seed)
         seconds[stage.name] = _seconds_of(run / stage.name, time.monotonic() - start)
-    write_json_atomic(run / "summary.json", summarise(recipe, run, seconds))
+    on_main(lambda: _write_summary(recipe, run, seconds))
     return run
 
 
 def run_stage(stage: RecipeStage, run: Path, seed: int) -> None:
     """Run one stage into `run/<name>`."""
+    if stage.verb in _ON_ALL_RANKS:
+        _run_stage(stage, run, seed)
+    else:
+        on_main(lambda: _run_stage(stage, run, seed))
+
+
+def _run_stage(stage: RecipeStage, run: Path, seed: int) -> None:
     settings = _filled(stage.config, run)
     folder = run / stage.name
     if stage.verb == "world":
@@ -115,6 +124,15 @@ def summarise(recipe: Recipe, run: Path, seconds: Mapping[str, float]) -> dict[s
         "stages": {name: round(value, 1) for name, value in seconds.items()},
         "metrics": metrics,
     }
+
+
+def _note_recipe(recipe: Recipe, run: Path) -> None:
+    run.mkdir(parents=True, exist_ok=True)
+    save_config(recipe, run / "recipe.yaml")
+
+
+def _write_summary(recipe: Recipe, run: Path, seconds: Mapping[str, float]) -> None:
+    write_json_atomic(run / "summary.json", summarise(recipe, run, seconds))
 
 
 def _write_world(folder: Path, settings: dict[str, Any]) -> None:

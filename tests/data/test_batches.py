@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from triptych.data.batches import epoch_order, pack_rows, plan_steps, split_micro
+from triptych.data.batches import epoch_order, pack_rows, plan_by_tokens, plan_steps, split_micro
 from triptych.errors import DataError, TriptychError
 
 
@@ -64,6 +64,69 @@ def test_a_plan_without_rows_or_without_an_end_is_refused():
             plan_steps(3, 4, seed=0, **arguments)
     with pytest.raises(ValueError, match="each of 3 rows once"):
         plan_steps(3, 4, epochs=1, seed=0, units=[[0, 1], [1]])
+
+
+@settings(max_examples=80, deadline=None)
+@given(units=row_units(), data=st.data(), budget=st.integers(1, 60), seed=st.integers(0, 1000))
+def test_steps_by_tokens_hold_every_unit_whole_and_once_in_each_epoch(units, data, budget, seed):
+    lengths = data.draw(st.lists(st.integers(1, 30), min_size=len(units), max_size=len(units)))
+    one = plan_by_tokens(units, lengths, budget, seed=seed, epochs=1)
+    two = plan_by_tokens(units, lengths, budget, seed=seed, epochs=2)
+    assert two[: len(one)] == one, "an epoch does not depend on those that follow"
+    assert plan_by_tokens(units, lengths, budget, seed=seed, num_steps=len(one)) == one
+    for steps in (one, two[len(one) :]):
+        assert all(steps)
+        assert sorted(row for step in steps for row in step) == list(range(sum(map(len, units))))
+        for unit in units:
+            assert any(step[start : start + len(unit)] == unit for step in steps for start in range(len(step)))
+
+
+@settings(max_examples=80, deadline=None)
+@given(lengths=st.lists(st.integers(1, 30), min_size=1, max_size=60), budget=st.integers(1, 100))
+def test_steps_miss_the_mean_by_less_than_the_longest_unit_unless_one_unit_fills_them(lengths, budget):
+    steps = plan_by_tokens([[n] for n in range(len(lengths))], lengths, budget, seed=0, epochs=1)
+    mean = sum(lengths) / max(1, round(sum(lengths) / budget))
+    for step in steps:
+        tokens = sum(lengths[n] for n in step)
+        assert abs(tokens - mean) < max(lengths) or len(step) == 1
+    if max(lengths) < mean:
+        assert len(steps) == max(1, round(sum(lengths) / budget))
+
+
+def test_steps_by_tokens_worked_by_hand():
+    # 24 tokens, 8 a step: three steps. Sorted by length 6 6 4 4 2 2: the middles 3 9 14 18 21 23 lie in the thirds
+    # 0 1 1 2 2 2, so the steps are {6}, {6, 4} and {4, 2, 2}.
+    lengths = [2, 6, 4, 6, 2, 4]
+    steps = plan_by_tokens([[n] for n in range(6)], lengths, 8, seed=0, epochs=1)
+    assert sorted(sorted(lengths[n] for n in step) for step in steps) == [[2, 2, 4], [4, 6], [6]]
+
+
+def test_units_of_like_length_meet_and_steps_of_all_lengths_are_mixed():
+    lengths = [100 + 37 * n % 900 for n in range(2000)]
+
+    def waste(steps):
+        return sum(max(lengths[n] for n in step) * len(step) for step in steps) / sum(lengths) - 1
+
+    units = [[n] for n in range(2000)]
+    steps = plan_by_tokens(units, lengths, 8000, seed=0, epochs=1)
+    shuffled = epoch_order(units, 0, 0)
+    assert waste([shuffled[n : n + 14] for n in range(0, 2000, 14)]) > 0.5
+    assert waste(steps) < 0.06
+    means = [sum(lengths[n] for n in step) / len(step) for step in steps]
+    changes = [abs(after - before) for before, after in pairwise(means)]
+    assert sum(changes) / len(changes) > 200, "a third of the spread of 900 in expectation; sorted steps change by 10"
+
+
+def test_part_of_an_epoch_of_steps_by_tokens_is_rounded_up_to_a_step_and_seeds_differ():
+    units, lengths = [[n] for n in range(100)], [10] * 100
+    whole = plan_by_tokens(units, lengths, 100, seed=0, epochs=1)
+    assert plan_by_tokens(units, lengths, 100, seed=0, epochs=0.35) == whole[:4]
+    assert len(plan_by_tokens(units, lengths, 100, seed=0, epochs=1.35)) == 14
+    assert plan_by_tokens(units, lengths, 100, seed=1, epochs=1) != whole
+    with pytest.raises(TriptychError, match="no rows"):
+        plan_by_tokens([], [], 100, seed=0, epochs=1)
+    with pytest.raises(ValueError, match="either"):
+        plan_by_tokens(units, lengths, 100, seed=0)
 
 
 def test_micro_batches_are_contiguous_and_even():

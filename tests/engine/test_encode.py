@@ -9,17 +9,20 @@ from typing import Any
 
 import pytest
 import torch
-from PIL import Image
 
-from tests.conftest import PICTURE_SIZES
-from tests.support.tiny_models import FAMILIES
-from triptych.engine import encode
+from tests.engine.prompts import GROUPS, VIDEO_PROMPT, open_picture, processed
+from tests.support.tiny_models import FAMILIES, VIDEO
 from triptych.engine.encode import Encoder
-from triptych.errors import DataError
+from triptych.errors import DataError, TriptychError
 from triptych.group import Group, text_message
 
 END_TOKENS = {
     "llava": "</s>",
+    "llava_window": "</s>",
+    "llava_next": "</s>",
+    "gemma3": "<end_of_turn>",
+    "paligemma": "<eos>",
+    "paligemma2": "<eos>",
     "llava_onevision": "<|im_end|>",
     "internvl": "<|im_end|>",
     "qwen2_vl": "<|im_end|>",
@@ -30,27 +33,17 @@ END_TOKENS = {
     "mm1": "<|end|>",
     "mm1_sub_images": "<|end|>",
 }
-GROUPS = [
-    Group("one", [text_message("user", None, "How many circles?")], ["a.png"]),
-    Group(
-        "two", [text_message("system", "Be brief."), text_message("user", None, "or", None, "?")], ["b.png", "a.png"]
-    ),
-    Group("none", [text_message("user", "Count to five.")]),
-    Group(
-        "turns",
-        [text_message("user", None, "Red?"), text_message("assistant", "Yes."), text_message("user", "And now?")],
-        ["c.png"],
-    ),
-]
+CHATTING = [family for family in FAMILIES if not family.startswith("paligemma")]
+"""Families with a chat template."""
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", CHATTING)
 @pytest.mark.parametrize("group", GROUPS, ids=lambda group: group.id)
 def test_a_prompt_has_the_tokens_and_pictures_the_processor_makes(
     family: str, group: Group, tiny_of: Callable[[str], Any]
 ) -> None:
     tiny = tiny_of(family)
-    expected = _processed(tiny, group)
+    expected = processed(tiny, group)
     encoded = tiny.encoder.prompt(group, tiny.root)
     assert encoded.input_ids == expected.pop("input_ids")[0].tolist()
     assert len(encoded.media) == len(group.images)
@@ -60,13 +53,46 @@ def test_a_prompt_has_the_tokens_and_pictures_the_processor_makes(
         merged = tiny.encoder.family.merge_media([item.inputs for item in encoded.media])
         for name, tensor in merged.items():
             wanted = expected[name]
+            if family == "llava_next" and name == "pixel_values":
+                tensor = torch.nn.functional.pad(tensor, (0, 0) * 3 + (0, wanted.shape[1] - tensor.shape[1]))
             if family == "llava_onevision" and name == "pixel_values" and len(group.images) > 1:
                 assert not wanted[:, 1:].any(), "the processor pads pictures in company, which have a base tile only"
                 wanted = wanted[:, :1]
             assert torch.equal(tensor, wanted), name
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ["paligemma", "paligemma2"])
+def test_a_prompt_of_paligemma_is_pictures_then_text_and_a_newline(family: str, tiny_of: Callable[[str], Any]) -> None:
+    tiny = tiny_of(family)
+    parts = [None, "Left", None, " or right?"]
+    encoded = tiny.encoder.prompt(Group("g", [text_message("user", *parts)], ["b.png", "a.png"]), tiny.root)
+    inputs = tiny.processor(
+        text=["<image><image>Left or right?"],
+        images=[[open_picture(tiny, "b.png"), open_picture(tiny, "a.png")]],
+        return_tensors="pt",
+    )
+    assert encoded.input_ids == inputs["input_ids"][0].tolist()
+    assert not inputs["token_type_ids"].any() and encoded.two_way == ((0, len(encoded.input_ids)),)
+    assert torch.equal(torch.cat([item.inputs["pixel_values"] for item in encoded.media]), inputs["pixel_values"])
+    text = "<image>" * 18 + "<s>Left or right?\n"
+    assert tiny.encoder.tokenizer.decode(encoded.input_ids) == text
+    begun = tiny.encoder.prompt(GROUPS[2], tiny.root, prefix="One")
+    assert tiny.encoder.tokenizer.decode(begun.input_ids) == "<s>Count to five.\nOne"
+    num_prefix = len(tiny.encoder.completion("One", end_of_turn=False))
+    assert begun.two_way == ((0, len(begun.input_ids) - num_prefix),), "what the answer begins with is causal"
+
+
+def test_paligemma_takes_one_message_of_a_user_and_no_documents(tiny_of: Callable[[str], Any]) -> None:
+    tiny = tiny_of("paligemma")
+    for group in (GROUPS[1], GROUPS[3]):
+        with pytest.raises(DataError, match="one user message") as error:
+            tiny.encoder.prompt(group, tiny.root)
+        assert (error.value.kind, error.value.row) == ("template_refused", group.id)
+    with pytest.raises(TriptychError, match="documents"):
+        tiny.encoder.document(Group("d", [{"role": "document", "content": [{"type": "text", "text": "a"}]}]), tiny.root)
+
+
+@pytest.mark.parametrize("family", CHATTING)
 def test_many_prompts_at_once_are_the_same_as_one_by_one(family: str, tiny_of: Callable[[str], Any]) -> None:
     tiny = tiny_of(family)
     together = Encoder(tiny.processor, tiny.model.config).prompts(GROUPS, tiny.root)
@@ -101,7 +127,7 @@ def test_a_document_is_its_parts_in_order_closed_by_the_end_of_text_token(
     parts = [{"type": "text", "text": "A circle: "}, {"type": "image"}, {"type": "text", "text": " and a star."}]
     group = Group("d", [{"role": "document", "content": parts}], ["b.png"])
     inputs = tiny.processor(
-        text=[f"A circle: {image} and a star."], images=[[_open(tiny, "b.png")]], return_tensors="pt"
+        text=[f"A circle: {image} and a star."], images=[[open_picture(tiny, "b.png")]], return_tensors="pt"
     )
     ids = inputs["input_ids"][0].tolist()
     assert tiny.encoder.document(group, tiny.root).input_ids == [*ids, tokenizer.eos_token_id]
@@ -141,58 +167,42 @@ def test_a_template_that_begins_with_the_first_token_gets_no_second_one(tiny_of:
     assert all(sequence.count(bos) == 1 for sequence in ids)
 
 
-def test_each_distinct_picture_is_decoded_once_while_it_is_remembered(
-    tiny_of: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    tiny = tiny_of("mm1")
-    decoded: list[Any] = []
-    load = encode.load_image
-    monkeypatch.setattr(encode, "load_image", lambda item, root: decoded.append(item) or load(item, root))
-    encoder = Encoder(tiny.processor, tiny.model.config)
-    first = encoder.prompts(GROUPS, tiny.root)
-    assert decoded == ["a.png", "b.png", "c.png"]
-    again = encoder.prompts(GROUPS, tiny.root)
-    assert decoded == ["a.png", "b.png", "c.png"]
-    assert again[0].media[0] is first[0].media[0] is first[1].media[1]
-
-    size = first[0].media[0].inputs["pixel_values"].nbytes
-    monkeypatch.setattr(encode, "MEDIA_CACHE_BYTES", 2 * size)
-    forgetful = Encoder(tiny.processor, tiny.model.config)
-    forgetful.prompts(GROUPS, tiny.root)  # a, b, c: a is forgotten
-    decoded.clear()
-    forgetful.prompts([_group("c.png"), _group("b.png")], tiny.root)
-    assert decoded == []
-    forgetful.prompts([_group("a.png")], tiny.root)  # c, used before b, is forgotten
-    forgetful.prompts([_group("b.png"), _group("c.png")], tiny.root)
-    assert decoded == ["a.png", "c.png"]
-
-
-def test_the_bytes_of_a_picture_are_the_same_as_its_file(tiny_of: Callable[[str], Any]) -> None:
-    tiny = tiny_of("mm1")
-    by_path, by_bytes = _group("a.png"), _group((tiny.root / "a.png").read_bytes())
-    [first, second] = Encoder(tiny.processor, tiny.model.config).prompts([by_path, by_bytes], tiny.root)
-    assert first.media[0] is second.media[0]
-
-
 @pytest.mark.parametrize("family", ["mm1", "qwen3_vl"])
 def test_faults_name_the_row(family: str, tiny_of: Callable[[str], Any], tmp_path: Path) -> None:
     tiny = tiny_of(family)
     image_token = tiny.processor.image_token
     faults = {
         "media_missing": Group("missing", GROUPS[0].prompt, ["nowhere.png"]),
-        "video_unsupported": Group("video", [{"role": "user", "content": [{"type": "video"}]}], videos=["v.mp4"]),
         "placeholder_in_text": Group("stray", [text_message("user", f"What is {image_token}?")]),
     }
     for kind, group in faults.items():
         with pytest.raises(DataError) as error:
             tiny.encoder.prompts([GROUPS[2], group], tiny.root)
         assert (error.value.kind, error.value.row) == (kind, group.id)
-    for group in (faults["video_unsupported"],):
-        with pytest.raises(DataError, match="videos"):
-            tiny.encoder.document(group, tiny.root)
     with pytest.raises(DataError) as error:
         tiny.encoder.completion(f"It is {image_token}.")
     assert error.value.kind == "placeholder_in_text"
+
+
+@pytest.mark.parametrize("family", [family for family in FAMILIES if family not in VIDEO])
+def test_a_video_is_refused_where_the_model_takes_none(family: str, tiny_of: Callable[[str], Any]) -> None:
+    tiny = tiny_of(family)
+    group = Group("video", VIDEO_PROMPT, videos=["clip"])
+    calls = [tiny.encoder.prompt, lambda group, root: tiny.encoder.prompts([GROUPS[2], group], root)]
+    if tiny.encoder.family.packed and not family.startswith("paligemma"):
+        calls.append(tiny.encoder.document)
+    for encode in calls:
+        with pytest.raises(DataError, match="no videos") as error:
+            encode(group, tiny.root)
+        assert (error.value.kind, error.value.row) == ("video_unsupported", "video")
+
+
+def test_smolvlm_takes_videos_or_pictures_in_a_prompt(tiny_of: Callable[[str], Any]) -> None:
+    tiny = tiny_of("smolvlm")
+    both = [{"role": "user", "content": [{"type": "video"}, {"type": "image"}]}]
+    with pytest.raises(DataError, match="not both") as error:
+        tiny.encoder.prompt(Group("both", both, ["a.png"], ["clip"]), tiny.root)
+    assert (error.value.kind, error.value.row) == ("video_unsupported", "both")
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -234,33 +244,3 @@ def test_a_model_without_any_end_token_is_refused(tiny_of: Callable[[str], Any])
     tokenizer = SimpleNamespace(eos_token_id=None)
     with pytest.raises(ValueError, match="neither an end-of-text token"):
         Encoder(SimpleNamespace(tokenizer=tokenizer, chat_template=None), tiny.model.config)
-
-
-def _group(picture: str | bytes) -> Group:
-    return Group("g", [text_message("user", None, "How many?")], [picture])
-
-
-def _open(tiny: Any, name: str) -> Image.Image:
-    with Image.open(tiny.root / name) as image:
-        assert image.size == PICTURE_SIZES[name]
-        return image.convert("RGB")
-
-
-def _processed(tiny: Any, group: Group) -> dict[str, torch.Tensor]:
-    """Let the processor do all of it, as its documentation shows: messages that hold the pictures."""
-    pictures = iter([_open(tiny, name) for name in group.images])
-    messages = [
-        {
-            "role": message["role"],
-            "content": [
-                {"type": "image", "image": next(pictures)} if part["type"] == "image" else part
-                for part in message["content"]
-            ],
-        }
-        for message in group.prompt
-    ]
-    return dict(
-        tiny.processor.apply_chat_template(
-            messages, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
-        )
-    )

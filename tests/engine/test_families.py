@@ -9,16 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from triptych.engine.families import (
-    ImageFeatures,
-    LlavaOnevision,
-    SmolVLM,
-    as_encoder_output,
-    backbone_of,
-    encode_images,
-    family_of,
-)
-from triptych.errors import TriptychError
+from triptych.engine.families import ImageFeatures, as_encoder_outputs, backbone_of, encode_images
+from triptych.engine.families.llava import LlavaOnevision
+from triptych.engine.families.smolvlm import SmolVLM
 from triptych.group import Group, text_message
 
 NAMES = ["a.png", "b.png", "c.png"]
@@ -26,6 +19,13 @@ NAMES = ["a.png", "b.png", "c.png"]
 TOKENS = {
     # cropped to 24 x 24, patches of 8
     "llava": [9, 9, 9],
+    "llava_window": [9, 9, 9],
+    # as for LLaVA-OneVision
+    "llava_next": [4 + 2 * 5, 4 + 2 * 3, 4 + 4 * 3],
+    # 6 x 6 patches pooled by 2; 3 x 3 patches
+    "gemma3": [9, 9, 9],
+    "paligemma": [9, 9, 9],
+    "paligemma2": [9, 9, 9],
     # 4 of the base tile and, with a newline per row of features: 2 rows of 4 (a canvas of 4 x 4 less its margins for
     # the proportions 3 : 2), 2 rows of 2, 4 rows of 2
     "llava_onevision": [4 + 2 * 5, 4 + 2 * 3, 4 + 4 * 3],
@@ -77,7 +77,7 @@ def test_untiled_pictures_come_last_and_count_as_one_sample() -> None:
         sizes, numbers = torch.tensor([[16, 16]]), torch.tensor([company])
         return {"pixel_values": torch.ones(1, num_tiles, 3, 2, 2), "image_sizes": sizes, "batch_num_images": numbers}
 
-    family = LlavaOnevision(SimpleNamespace(image_token_id=5))
+    family = LlavaOnevision(_config(video_token_id=6))
     assert family.merge_rank(picture(3, 1)) < family.merge_rank(picture(1, 2))
     merged = family.merge_media([picture(3, 1), picture(5, 1), picture(1, 2), picture(1, 2), picture(1, 2)])
     assert merged["batch_num_images"].tolist() == [1, 1, 3]
@@ -88,7 +88,7 @@ def test_untiled_pictures_come_last_and_count_as_one_sample() -> None:
 def test_smaller_tiles_are_padded_below_and_to_the_right_and_masked() -> None:
     small = {"pixel_values": torch.ones(1, 1, 1, 1, 2), "pixel_attention_mask": torch.ones(1, 1, 1, 2)}
     large = {"pixel_values": torch.ones(1, 2, 1, 2, 3), "pixel_attention_mask": torch.ones(1, 2, 2, 3)}
-    merged = SmolVLM(SimpleNamespace(image_token_id=5)).merge_media([small, large])
+    merged = SmolVLM(_config()).merge_media([small, large])
     expected = [[[1, 1, 0], [0, 0, 0]], [[1, 1, 1], [1, 1, 1]], [[1, 1, 1], [1, 1, 1]]]
     assert merged["pixel_values"][0, :, 0].tolist() == expected
     assert merged["pixel_attention_mask"][0].tolist() == expected
@@ -99,7 +99,8 @@ def test_encoder_output_serves_models_that_want_a_list_and_those_that_want_a_ten
         ImageFeatures(torch.ones(2, 3), (torch.zeros(2, 3),)),
         ImageFeatures(torch.ones(1, 3), (torch.ones(1, 3),)),
     ]
-    output = as_encoder_output(features)
+    pixels = {"pixel_values": torch.ones(1)}
+    output = as_encoder_outputs(features, [pixels, pixels])["image"]
     assert torch.equal(torch.cat(output.pooler_output), torch.ones(3, 3))
     assert torch.equal(output.pooler_output.to("cpu", torch.float64), torch.ones(3, 3, dtype=torch.float64))
     assert torch.equal(torch.cat(output.deepstack_features[0]), torch.tensor([[0.0] * 3, [0.0] * 3, [1.0] * 3]))
@@ -118,12 +119,8 @@ def test_the_body_is_found_under_an_adapter(tiny_of: Callable[[str], Any]) -> No
     assert backbone_of(model) is backbone_of(adapted) is model.model
 
 
-def test_models_that_cannot_be_packed_are_refused_by_name() -> None:
-    with pytest.raises(TriptychError, match=r"gemma3.*supported are llava"):
-        family_of(SimpleNamespace(model_type="gemma3"))
-    pixtral = SimpleNamespace(model_type="llava", image_token_id=1, vision_config=SimpleNamespace(model_type="pixtral"))
-    with pytest.raises(TriptychError, match="vision encoder 'pixtral'"):
-        family_of(pixtral)
+def _config(**settings: Any) -> SimpleNamespace:
+    return SimpleNamespace(image_token_id=5, get_text_config=SimpleNamespace, **settings)
 
 
 def _media(tiny: Any, names: list[str]) -> list[Any]:

@@ -79,6 +79,11 @@ def test_the_rate_of_the_machine_is_measured_once_and_quickly():
     assert 1e8 < rate < 1e16
 
 
+def test_the_fastest_products_are_at_least_as_fast_as_the_plain_ones():
+    plain, fastest = (machine_matrix_rate(fastest=fastest) for fastest in (False, True))
+    assert 1e8 < plain < 1.5 * fastest, "up to other work on the machine"
+
+
 def test_utilisation_is_one_for_a_step_that_is_nothing_but_the_measured_products():
     rate = machine_matrix_rate(torch.float32, "cpu")
     assert model_flops_utilisation(2 * rate, 2.0) == pytest.approx(1.0)

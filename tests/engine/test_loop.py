@@ -10,7 +10,7 @@ from torch import nn
 
 import triptych.engine.loop as loop_module
 from triptych.engine.checkpoint import latest_checkpoint
-from triptych.engine.loop import TrainingLoop
+from triptych.engine.loop import TrainingLoop, prepare_model
 from triptych.engine.run import RunDirectory
 from triptych.engine.settings import TrainingConfig
 from triptych.errors import TriptychError
@@ -119,3 +119,16 @@ def test_bf16_computes_in_bfloat16_and_keeps_the_weights_in_float32(tmp_path):
     loop = make_loop(tmp_path, bf16=True)
     assert loop.forward(loop.model, torch.ones(1, 3)).dtype == torch.bfloat16
     assert loop.model(torch.ones(1, 3)).dtype == weights(loop).dtype == torch.float32
+
+
+def test_in_one_process_sums_and_gathered_rows_are_those_of_its_own(tmp_path):
+    loop = make_loop(tmp_path)
+    loop.micro_batches([1, 2, 3])
+    rows = torch.arange(6.0).reshape(3, 2)
+    assert loop.total(2.5) == 2.5
+    assert torch.equal(loop.gather(rows), rows)
+
+
+def test_offloading_shards_is_refused_where_there_are_none(tmp_path):
+    with pytest.raises(TriptychError, match="torchrun"):
+        prepare_model(nn.Linear(3, 1), TrainingConfig(out=str(tmp_path), cpu_offload=True), encoder=None)

@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from triptych.data.rows import write_groups
-from triptych.engine.families import backbone_of
-from triptych.engine.pairs import completions_of, read_pairs, score_completions
+from triptych.engine.families import backbone_of, encode_images
+from triptych.engine.pairs import PairRow, completions_of, mismatched, read_pairs, score_completions
 from triptych.engine.paths import completion_paths
 from triptych.engine.scoring import score
 from triptych.engine.trie import pack
-from triptych.errors import DataError
+from triptych.errors import DataError, TriptychError
 from triptych.group import Completion, Group, Pair, text_message
 
 
@@ -101,3 +101,68 @@ def test_scores_belong_to_their_completions_where_groups_share_a_picture(tiny_of
                 assert scored.num_targets[name, index] == len(tiny.encoder.completion(text))
     assert len(scored.logps) == 9
     assert len(scored.batch.image_order) == 2, "one prompt's picture for both groups about it"
+
+
+def rows_of(tiny, pairs, texts=("Five.", "There are three circles", "No."), picture="a.png"):
+    item = group("a", list(texts), pairs, picture)
+    return [PairRow(item, pair, tiny.root, "0:a") for pair in item.pairs]
+
+
+def test_a_completion_without_a_token_to_predict_is_named_not_scored_with_loss_zero(tiny_of):
+    """Sampling was cut off before the first token, so that not even an end-of-turn token belongs to the text."""
+    tiny = tiny_of("mm1")
+    rows = rows_of(tiny, [(0, 1)])
+    rows[0].group.completions[1] = Completion("", truncated=True)
+    with pytest.raises(DataError, match="Completion 1 has no token to predict") as caught:
+        score_completions(tiny.model, tiny.encoder, completions_of(rows), row_tokens=512)
+    assert (caught.value.kind, caught.value.row) == ("no_targets", "a")
+
+
+def test_a_completion_too_long_for_a_row_is_named_with_its_length(tiny_of):
+    tiny = tiny_of("mm1")
+    rows = rows_of(tiny, [(0, 1)])
+    prompt = tiny.encoder.prompt(rows[0].group, tiny.root).input_ids
+    length = len(prompt) + len(tiny.encoder.completion("There are three circles"))
+    with pytest.raises(DataError, match=f"completion 1 takes {length} tokens, but a row holds {length - 1}") as caught:
+        score_completions(tiny.model, tiny.encoder, completions_of(rows), row_tokens=length - 1)
+    assert (caught.value.kind, caught.value.row) == ("too_long", "a")
+
+
+def test_mismatched_rows_have_the_completions_of_one_prompt_under_the_next():
+    groups = [
+        group("a", ["1", "2", "3"], [(0, 1), (2, 1)], "a.png"),
+        group("b", ["4", "5"], [(1, 0)]),
+        group("c", ["6", "7"], [(0, 1)]),
+    ]
+    rows = [PairRow(item, pair, Path(item.id), f"0:{item.id}") for item in groups for pair in item.pairs]
+    others = mismatched(rows)
+    told = [
+        (row.group.id, row.root.name, *(row.group.completions[n].text for n in (row.pair.chosen, row.pair.rejected)))
+        for row in others
+    ]
+    assert told == [("b", "b", "1", "2"), ("b", "b", "3", "2"), ("c", "c", "5", "4"), ("a", "a", "6", "7")]
+    assert others[3].group.images == ["a.png"]
+    assert len({row.name for row in others}) == 4
+    assert [row.group.completions[0].text for row in rows] == ["1", "1", "4", "6"], "the rows themselves stay"
+
+
+def test_one_prompt_alone_has_no_mismatch():
+    item = group("a", ["1", "2", "3"], [(0, 1), (0, 2)])
+    with pytest.raises(TriptychError, match="about one prompt"):
+        mismatched([PairRow(item, pair, Path(), "0:a") for pair in item.pairs])
+
+
+def test_features_that_are_known_are_used(tiny_of):
+    tiny = tiny_of("mm1")
+    wanted = completions_of(rows_of(tiny, [(0, 1), (0, 2)]))
+
+    class Source:
+        def features(self, media):
+            inputs, sizes = [item.inputs for item in media], [item.num_tokens for item in media]
+            return encode_images(tiny.model, tiny.encoder.family, inputs, sizes)
+
+    with torch.no_grad():
+        plain = score_completions(tiny.model, tiny.encoder, wanted, 512)
+        known = score_completions(tiny.model, tiny.encoder, wanted, 512, Source())
+    assert known.packed.features is not None
+    assert all(torch.equal(plain.logps[place], known.logps[place]) for place in plain.logps)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from triptych.data import video
 from triptych.engine.families import backbone_of
 from triptych.engine.paths import completion_paths, document_path, units_by_media
 from triptych.group import Completion, Group, text_message
@@ -29,9 +30,7 @@ def test_targets_are_the_answer_and_its_end_and_positions_go_on(tiny_of: Callabl
 
 
 @pytest.mark.parametrize("family", ["qwen2_vl", "qwen2_5_vl", "qwen3_vl"])
-def test_positions_of_an_answer_go_on_from_the_largest_of_its_prompt(
-    family: str, tiny_of: Callable[[str], Any]
-) -> None:
+def test_positions_of_an_answer_go_on_after_its_prompt(family: str, tiny_of: Callable[[str], Any]) -> None:
     # b.png has 16 x 16 pixels: 4 x 4 patches, 2 x 2 tokens, which take two positions instead of four.
     tiny = tiny_of(family)
     completions = [Completion("Five.")]
@@ -44,6 +43,28 @@ def test_positions_of_an_answer_go_on_from_the_largest_of_its_prompt(
     assert temporal == [*before, *[first] * 4, *after]
     assert height == [*before, first, first, first + 1, first + 1, *after]
     assert width == [*before, first, first + 1, first, first + 1, *after]
+
+
+@pytest.mark.parametrize(("family", "interval"), [("qwen2_vl", 1), ("qwen2_5_vl", 80)])
+def test_frames_of_a_video_are_apart_in_time_and_the_text_goes_on_after_their_width(
+    family: str, interval: int, tiny_of: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Three frames of 16 x 16 pixels are two patches in time of 4 x 4, 2 x 2 tokens each. At one frame a second a patch
+    # is two seconds, which Qwen2.5-VL counts in `tokens_per_second`: here the second patch lies far behind the text
+    # that follows.
+    tiny = tiny_of(family)
+    monkeypatch.setattr(video, "FOLDER_FPS", 1.0)
+    monkeypatch.setattr(tiny.model.config.vision_config, "tokens_per_second", 40, raising=False)
+    group = Group("v", [{"role": "user", "content": [{"type": "video"}]}], videos=["clip"])
+    prompt = tiny.encoder.prompt(group, tiny.root)
+    [path] = completion_paths(tiny.encoder, backbone_of(tiny.model), prompt, [Completion("Five.")])
+    first = prompt.input_ids.index(tiny.encoder.family.video_token_id)
+    temporal, height, width = path.position_ids.tolist()
+    before, after = list(range(first)), list(range(first + 2, len(path.input_ids) - 6))
+    assert temporal == [*before, *[first] * 4, *[first + interval] * 4, *after]
+    assert height == [*before, *[first, first, first + 1, first + 1] * 2, *after]
+    assert width == [*before, *[first, first + 1] * 4, *after]
+    assert path.targets.count(True) == len(path.input_ids) - len(prompt.input_ids)
 
 
 def test_a_prompt_without_completions_has_no_paths(tiny_of: Callable[[str], Any]) -> None:

@@ -87,3 +87,11 @@ def test_standard_error_is_where_progress_goes(capsys):
     captured = capsys.readouterr()
     assert captured.out == ""
     assert "sft: 1 of 1 steps" in captured.err
+
+
+def test_of_several_ranks_only_the_first_shows_progress(capsys, monkeypatch):
+    monkeypatch.setenv("RANK", "3")
+    with Progress("sft", total=2) as bar:
+        bar.advance(2)
+    assert bar.done == 2
+    assert capsys.readouterr().err == ""

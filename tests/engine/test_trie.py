@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from triptych.engine import trie
 from triptych.engine.encode import EncodedMedia
 from triptych.engine.trie import PackedBatch, TokenPath, pack
 from triptych.errors import DataError
@@ -113,6 +114,43 @@ def test_without_sharing_every_path_stands_by_itself() -> None:
     assert _shown(batch, 0) == ["x...", "xx..", "..x.", "..xx"]
 
 
+@settings(max_examples=100, deadline=None)
+@given(units=units)
+def test_the_one_row_of_a_batch_by_block_holds_the_same_tries_without_padding(
+    units: list[list[list[int | str]]],
+) -> None:
+    paths = [[_path(sequence) for sequence in unit] for unit in units]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trie, "PAIRS_PER_BLOCK", 0)
+        patch.setattr(trie, "PAIRS_PER_TOKEN", 1000)  # so that a padding token costs more than blocks do
+        batch, rows = pack(paths, 45, by_block=True), pack(paths, 45)
+    if batch.blocks is None:  # no row had padding
+        assert len(rows.input_ids) == 1
+        return
+    assert batch.input_ids.shape == (1, batch.num_tokens)
+    assert (batch.num_tokens, batch.num_attended) == (rows.num_tokens, rows.num_attended)
+    assert batch.target_ids[batch.path_targets].tolist() == rows.target_ids[rows.path_targets].tolist()
+    allowed = torch.zeros(batch.num_tokens, batch.num_tokens, dtype=torch.int64)
+    for block in batch.blocks:
+        part = torch.ones_like(allowed[block.queries, block.keys])
+        allowed[block.queries, block.keys] += part.tril() if block.causal else part
+    assert torch.equal(allowed, (batch.attention_mask(torch.float32)[0, 0] == 0).long()), "each pair once"
+
+
+def test_short_documents_take_rows_with_a_mask_and_long_branches_blocks() -> None:
+    documents = [[_path([2, 3, 4] * 5)] for _ in range(17)]
+    assert pack(documents, 255, share=False, by_block=True).blocks is None
+    answers = [[_path([5] * 300 + [answer] * 200) for answer in (1, 2, 3, 4)]]
+    assert pack(answers, 2000, by_block=True).blocks is not None
+    assert pack(answers, 2000).blocks is None
+
+
+def test_rows_are_no_wider_than_their_masks_are_worth() -> None:
+    units = [[_path([5] * 1500)] for _ in range(4)]
+    assert pack(units, 6000).input_ids.shape == (4, 1500)
+    assert pack([[_path([5] * 15)] for _ in range(4)], 60).input_ids.shape == (1, 60)
+
+
 def test_image_tokens_of_different_pictures_are_never_shared() -> None:
     same, other = (
         pack([[_path([4, "P", 2]), _path([4, "P", 3])]], 20),
@@ -144,7 +182,7 @@ def test_the_first_token_cannot_be_a_target() -> None:
 def test_a_batch_moves_with_all_its_tensors() -> None:
     moved = pack([[_path([5, "P", 6])]], 10).to("meta")
     tensors = [value for value in vars(moved).values() if isinstance(value, torch.Tensor)]
-    assert len(tensors) == 7 and all(tensor.device.type == "meta" for tensor in tensors)
+    assert len(tensors) == 8 and all(tensor.device.type == "meta" for tensor in tensors)
     assert moved.media[0].inputs["pixel_values"].device.type == "cpu"
 
 

@@ -83,12 +83,14 @@ def test_what_was_drawn_outlives_the_growth_of_the_buffers() -> None:
 
 @pytest.mark.parametrize("lengths", [[5, 5, 5], [2, 5, 3]], ids=["alike", "padded"])
 @pytest.mark.parametrize("samples", [[0, 0, 1, 1, 2, 2], [0, 1, 1, 1, 2], [0, 1, 2]], ids=["full", "ragged", "single"])
+@pytest.mark.parametrize("window", [None, 6, 4, 2], ids=lambda window: f"window {window}")
+@pytest.mark.parametrize("softcap", [None, 1.5], ids=["", "capped"])
 def test_branch_attention_is_attention_to_the_prompt_and_the_drawn_tokens(
-    lengths: list[int], samples: list[int]
+    lengths: list[int], samples: list[int], window: int | None, softcap: float | None
 ) -> None:
     generator = torch.Generator().manual_seed(1)
     prompts = random_prompts(lengths, generator, num_layers=2)
-    cache = BranchCache(prompts, max_samples=len(samples))
+    cache = BranchCache(prompts, max_samples=len(samples), windows=[None, window])
     row_of_sample = torch.tensor(samples)
     for step in range(3):
         tokens = torch.arange(len(samples))  # all differ, so that every sample is a row
@@ -98,14 +100,16 @@ def test_branch_attention_is_attention_to_the_prompt_and_the_drawn_tokens(
             keys, values = cache.update(*drawn, layer)
         query = torch.randn(len(samples), KV_HEADS * QUERIES, 1, SIZE, generator=generator)
         module = SimpleNamespace(layer_idx=1)
-        output, _ = branch_attention(module, query, keys, values, None, branches=cache, scaling=0.7)
+        output, _ = branch_attention(module, query, keys, values, None, branches=cache, scaling=0.7, softcap=softcap)
 
         for row, number in enumerate(prompt_numbers(cache)):
             held = [states[number, :, : lengths[number]] for states in prompts.layers[1]]
             all_keys = torch.cat([held[0], keys[row]], dim=1).repeat_interleave(QUERIES, 0).double()
             all_values = torch.cat([held[1], values[row]], dim=1).repeat_interleave(QUERIES, 0).double()
-            weights = (query[row].double() @ all_keys.transpose(1, 2) * 0.7).softmax(-1)
-            expected = (weights @ all_values)[:, 0]
+            last = slice(-window if window else None, None)  # the tokens of the window, the own one among them
+            scores = query[row].double() @ all_keys[:, last].transpose(1, 2) * 0.7
+            weights = (scores if softcap is None else softcap * (scores / softcap).tanh()).softmax(-1)
+            expected = (weights @ all_values[:, last])[:, 0]
             torch.testing.assert_close(output[row, 0].double(), expected, atol=1e-6, rtol=1e-5)
         assert keys.shape[2] == step + 1
 
@@ -126,14 +130,15 @@ def test_joining_prompts_pads_them_to_the_longest_and_keeps_their_order() -> Non
     assert torch.equal(joined.layers[0][1], expected)
 
 
-@pytest.mark.parametrize("extra", [{"softcap": 30.0}, {"s_aux": torch.zeros(6)}])
-def test_scores_that_are_capped_or_have_sinks_are_refused(extra: dict[str, object]) -> None:
+def test_attention_with_sinks_is_refused() -> None:
     cache = BranchCache(random_prompts([2], torch.Generator().manual_seed(0)), max_samples=1)
     cache.branch(torch.tensor([0]), torch.tensor([0]))
     states = torch.zeros(1, KV_HEADS, 1, SIZE)
     query = torch.zeros(1, KV_HEADS * QUERIES, 1, SIZE)
     with pytest.raises(TriptychError, match="server"):
-        branch_attention(SimpleNamespace(layer_idx=0), query, states, states, None, branches=cache, **extra)
+        branch_attention(
+            SimpleNamespace(layer_idx=0), query, states, states, None, branches=cache, s_aux=torch.zeros(6)
+        )
 
 
 def test_the_attention_of_a_decoder_is_restored_after_an_error() -> None:

@@ -10,8 +10,18 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers import LogitsProcessorList, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
-from triptych.generation.draw import draw, inverse_cdf, keep_top_k, keep_top_p, split_mix, stream_seeds, uniforms
+from triptych.generation.draw import (
+    draw,
+    inverse_cdf,
+    keep_top_k,
+    keep_top_p,
+    process_logits,
+    split_mix,
+    stream_seeds,
+    uniforms,
+)
 from triptych.generation.protocol import Request, SamplingParams
 from triptych.group import Group
 
@@ -105,6 +115,20 @@ def test_top_p_takes_the_lower_ids_among_many_equal_tokens() -> None:
 def test_the_inverse_of_the_cumulative_distribution_is_taken_by_hand() -> None:
     logits = logits_of(0.25, 0.5, 0.25)  # cumulative 0.25, 0.75, 1
     assert draw_at(logits, 0.0, 0.2499, 0.2501, 0.7499, 0.7501, 1 - 2**-24) == [0, 0, 1, 1, 2, 2]
+
+
+@pytest.mark.parametrize("temperature", [0.3, 1.0, 1.7])
+@pytest.mark.parametrize("top_k", [0, 1, 5, 60, 500])
+@pytest.mark.parametrize("top_p", [1e-6, 0.2, 0.9, 1.0])
+def test_processed_logits_are_those_of_transformers(temperature: float, top_k: int, top_p: float) -> None:
+    logits = 3 * torch.randn(16, 300, generator=torch.Generator().manual_seed(0))
+    warpers = LogitsProcessorList([TemperatureLogitsWarper(temperature)])
+    if top_k:
+        warpers.append(TopKLogitsWarper(top_k))
+    if top_p < 1:
+        warpers.append(TopPLogitsWarper(top_p))
+    processed = process_logits(logits, SamplingParams(temperature=temperature, top_k=top_k, top_p=top_p))
+    assert torch.equal(processed, warpers(None, logits))
 
 
 def test_a_token_of_no_probability_is_never_drawn() -> None:

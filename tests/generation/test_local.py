@@ -8,17 +8,18 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
+from tests.generation.alone import drawn_alone, generated
 from tests.generation.conftest import GROUPS
-from tests.support.tiny_models import FAMILIES
+from tests.support.tiny_models import FAMILIES, PLAIN, VIDEO
 from triptych.engine.encode import Encoder
 from triptych.engine.families import backbone_of
 from triptych.errors import DataError, TriptychError
 from triptych.generation import local
-from triptych.generation.draw import stream_seeds, uniforms
+from triptych.generation.branches import FIRST_CAPACITY
+from triptych.generation.draw import stream_seeds
 from triptych.generation.local import LocalGenerator
 from triptych.generation.protocol import Request, Sample, SamplingParams
 from triptych.group import Group, text_message
@@ -45,48 +46,7 @@ def ids_of(sample: Sample) -> list[int]:
     return [int(token) for token in sample.text.split()]
 
 
-def inputs_of(encoder: Encoder, request: Request, root: Path) -> dict[str, torch.Tensor]:
-    """The whole prompt as the model itself takes it, pixels and all."""
-    encoded = encoder.prompt(request.group, root, without_media=request.without_media, prefix=request.prefix)
-    inputs = {"input_ids": torch.tensor([encoded.input_ids])}
-    if encoded.media:
-        inputs |= encoder.family.merge_media([item.inputs for item in encoded.media])
-        if "image_grid_thw" in inputs:
-            inputs["mm_token_type_ids"] = (inputs["input_ids"] == encoder.family.image_token_id).int()
-    return inputs
-
-
-def generated(model: Any, encoder: Encoder, request: Request, num_tokens: int, root: Path) -> list[int]:
-    """What greedy `model.generate` makes of one request, its stop token included."""
-    inputs = inputs_of(encoder, request, root)
-    output = model.generate(
-        **inputs,
-        attention_mask=torch.ones_like(inputs["input_ids"]),
-        do_sample=False,
-        max_new_tokens=num_tokens,
-        eos_token_id=sorted(encoder.stop_ids),
-        pad_token_id=0,
-    )
-    return output[0, inputs["input_ids"].shape[1] :].tolist()
-
-
-def drawn_alone(
-    model: Any, encoder: Encoder, request: Request, number: int, params: SamplingParams, root: Path
-) -> list[int]:
-    """One sample by the book: a whole forward per token, and the inverse CDF in double precision."""
-    inputs = inputs_of(encoder, request, root)
-    uniform = uniforms(stream_seeds(request)[number : number + 1], params.max_new_tokens)[0].double().numpy()
-    drawn: list[int] = []
-    while len(drawn) < params.max_new_tokens and not (drawn and drawn[-1] in encoder.stop_ids):
-        with torch.no_grad():
-            logits = model(**inputs).logits[0, -1].double().numpy() / params.temperature
-        weights = np.exp(logits - logits.max())
-        drawn.append(int(np.searchsorted(weights.cumsum() / weights.sum(), uniform[len(drawn)], side="right")))
-        inputs["input_ids"] = torch.cat([inputs["input_ids"], torch.tensor([drawn[-1:]])], dim=1)
-    return drawn
-
-
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [*FAMILIES, *PLAIN])
 def test_greedy_text_equals_generate_token_for_token(
     family: str, loaded: Loaded, picture_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -101,11 +61,28 @@ def test_greedy_text_equals_generate_token_for_token(
         assert (sample.num_tokens, sample.truncated) == (len(ids), not stopped)
 
 
-@pytest.mark.parametrize("temperature", [0.2, 1.0])  # samples of the random model part late, or at once
-def test_every_sample_is_the_one_drawn_alone_without_cache_or_batch(
-    temperature: float, mm1: tuple[Any, Encoder], picture_root: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("family", [*VIDEO, "qwen3_5"])
+def test_greedy_text_about_a_video_equals_generate(
+    family: str, loaded: Loaded, picture_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model, encoder = mm1
+    model, encoder = loaded(family)
+    parts = [{"type": "video"}, {"type": "text", "text": "or"}, {"type": "image"}, {"type": "text", "text": "?"}]
+    both = Group("both", [{"role": "user", "content": parts}], ["b.png"], ["clip"])
+    alone = Group("alone", [{"role": "user", "content": parts[:2]}], videos=["other"])
+    groups = [both, GROUPS[0], alone] if encoder.family.mixes_videos_with_images else [GROUPS[0], alone]
+    expected = [generated(model, encoder, Request(group), 12, picture_root) for group in groups]
+    show_ids(encoder, monkeypatch)
+    answers = ask(model, encoder, [Request(group) for group in groups], GREEDY, picture_root)
+    for (sample,), ids in zip(answers, expected, strict=True):
+        assert ids_of(sample) == [token for token in ids if token not in encoder.stop_ids]
+
+
+@pytest.mark.parametrize("temperature", [0.2, 1.0])  # samples of the random model part late, or at once
+@pytest.mark.parametrize("family", ["mm1", "mllama"])
+def test_every_sample_is_the_one_drawn_alone_without_cache_or_batch(
+    family: str, temperature: float, loaded: Loaded, picture_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, encoder = loaded(family)
     encoder.stop_ids |= set(range(100, 116))  # so that samples end, at different steps
     params = SamplingParams(temperature=temperature, max_new_tokens=10)
     requests = [Request(group, num_samples=count, seed=3) for group, count in zip(GROUPS, (5, 1, 3, 2, 4), strict=True)]
@@ -123,22 +100,6 @@ def test_every_sample_is_the_one_drawn_alone_without_cache_or_batch(
             stopped = ids[-1] in encoder.stop_ids
             assert ids_of(sample) == (ids[:-1] if stopped else ids)
             assert (sample.num_tokens, sample.truncated) == (len(ids), not stopped)
-
-
-def test_first_tokens_come_with_the_frequencies_of_the_softmax(
-    mm1: tuple[Any, Encoder], picture_root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    model, encoder = mm1
-    encoder.stop_ids = {NEVER}
-    request = Request(GROUPS[0], num_samples=4000)
-    with torch.no_grad():
-        probabilities = model(**inputs_of(encoder, request, picture_root)).logits[0, -1].double().softmax(-1)
-    show_ids(encoder, monkeypatch)
-    (samples,) = ask(model, encoder, [request], SamplingParams(max_new_tokens=1), picture_root)
-    counts = torch.bincount(torch.tensor([ids_of(sample)[0] for sample in samples]), minlength=len(probabilities))
-    for token in probabilities.topk(20).indices.tolist():
-        probability = float(probabilities[token])
-        assert abs(int(counts[token]) / 4000 - probability) < 4.5 * math.sqrt(probability * (1 - probability) / 4000)
 
 
 class Calls:
@@ -171,6 +132,28 @@ def test_samples_share_one_prefill_and_pictures_are_encoded_once(
     assert calls.prompts == 5
     assert calls.pictures == 3  # a.png, b.png and d.png, although two batches hold d.png or b.png
     assert max(calls.decoded) <= 6
+
+
+@pytest.mark.parametrize("num_samples", [1, 32])
+def test_the_cache_holds_the_prompt_once_for_all_its_samples(
+    num_samples: int, mm1: tuple[Any, Encoder], picture_root: Path
+) -> None:
+    model, encoder = mm1
+    encoder.stop_ids = set()
+    caches = []
+    backbone_of(model).get_decoder().register_forward_pre_hook(
+        lambda _, __, named: caches.append(named.get("branches")), with_kwargs=True
+    )
+    request = Request(GROUPS[0], num_samples)
+    ask(model, encoder, [request], SAMPLED, picture_root)
+    layers = [*caches[-1].prompts.layers, *((layer.keys, layer.values) for layer in caches[-1].layers)]
+    storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage() for pair in layers for tensor in pair}
+    config = model.config.get_text_config()
+    head_size = config.hidden_size // config.num_attention_heads
+    bytes_per_token = 2 * config.num_hidden_layers * config.num_key_value_heads * head_size * 4
+    num_prompt_tokens = len(encoder.prompt(GROUPS[0], picture_root).input_ids)
+    expected = bytes_per_token * (num_prompt_tokens + num_samples * FIRST_CAPACITY)
+    assert sum(storage.nbytes() for storage in storages.values()) == expected
 
 
 def test_a_prompt_asked_twice_is_prefilled_once(mm1: tuple[Any, Encoder], picture_root: Path) -> None:
@@ -325,7 +308,7 @@ def test_the_context_ends_where_the_shortest_limit_of_the_decoder_does(
     model, encoder = mm1
     text_config = model.config.get_text_config()
     num_tokens = len(encoder.prompt(GROUPS[0], picture_root).input_ids) + GREEDY.max_new_tokens
-    for name in ("max_position_embeddings", "sliding_window"):
+    for name in ("max_position_embeddings", "attention_chunk_size"):
         setattr(text_config, name, num_tokens)
         assert ask(model, encoder, [Request(GROUPS[0])], GREEDY, picture_root)
         setattr(text_config, name, num_tokens - 1)

@@ -3,6 +3,8 @@ import torch
 from torch import nn
 
 from tests.models.tiny_mm1 import CLIP, LLAMA, noise_image, tiny_mm1
+from triptych.engine.optim import build_optimizers
+from triptych.engine.schedule import OptimizerSettings
 from triptych.errors import TriptychError
 from triptych.models.adapters import (
     LoraSettings,
@@ -136,9 +138,49 @@ def test_without_dropout_training_mode_computes_what_evaluation_mode_does():
     assert not torch.allclose(logits(model, processor), expected, atol=1e-3)
     disable_dropout(model)
     assert torch.equal(logits(model, processor), expected)
-    dropout = nn.Sequential(nn.Dropout(0.3))
+    dropout = nn.Sequential(nn.Dropout(0.3), nn.Dropout2d(0.3))
+    dropout.drop_path_rate, dropout.drop_prob, dropout.layerdrop, dropout.scale = 0.1, 0.1, 0.1, 0.1
     disable_dropout(dropout)
-    assert dropout[0].p == 0
+    assert (dropout[0].p, dropout[1].p) == (0, 0)
+    assert (dropout.drop_path_rate, dropout.drop_prob, dropout.layerdrop, dropout.scale) == (0, 0, 0, 0.1)
+
+
+def test_adapters_that_are_there_lose_their_dropout_and_those_added_later_keep_it():
+    model, processor = tiny_mm1()
+    disable_dropout(model)
+    add_lora(model, LoraSettings(lora_r=2, lora_dropout=0.5))
+    train_a_little(model)
+    expected = logits(model.eval(), processor)
+    assert not torch.allclose(logits(model.train(), processor), expected, atol=1e-3)
+    disable_dropout(model)
+    assert torch.equal(logits(model, processor), expected)
+
+
+def test_learning_rates_per_module_reach_adapters_wherever_they_are():
+    model, _ = tiny_mm1()
+    add_lora(model, LoraSettings(lora_r=2, lora_target_modules=["vision_tower.*.q_proj", "layers.*.v_proj"]))
+    settings = OptimizerSettings(learning_rate=0.01, module_learning_rates={"vision_tower": 0.1, "lora_B": 16.0})
+    [optimizer] = build_optimizers(model, settings)
+    rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    names = {name: rates[id(p)] for name, p in model.named_parameters() if p.requires_grad}
+    assert names.keys() == {name for name, _ in model.named_parameters() if "lora_" in name}
+    for name, rate in names.items():
+        expected = 0.001 if "vision_tower" in name else 0.16 if "lora_B" in name else 0.01
+        assert rate == pytest.approx(expected), name
+
+
+def test_a_frozen_module_stays_frozen_under_adapters_elsewhere_and_an_adapter_on_it_is_trained():
+    model, _ = tiny_mm1()
+    freeze(model, ["vision_tower"])
+    add_lora(model, LoraSettings(lora_r=2))
+    trained = {name for name, p in model.named_parameters() if p.requires_grad}
+    assert trained and all("language_model" in name and "lora_" in name for name in trained)
+    with pytest.raises(TriptychError, match="matches no trainable parameter"):
+        build_optimizers(model, OptimizerSettings(module_learning_rates={"vision_tower": 0.1}))
+    freeze(model, ["language_model.layers.0"])
+    assert {name for name, p in model.named_parameters() if p.requires_grad} == {
+        name for name in trained if "layers.0" not in name
+    }
 
 
 @pytest.mark.parametrize("settings", [{"lora_r": 0}, {"lora_alpha": 0}, {"lora_dropout": 1.0}])

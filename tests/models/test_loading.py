@@ -4,6 +4,7 @@ import shutil
 import pytest
 import torch
 from peft import PeftModel
+from safetensors.torch import save_file
 from transformers import CLIPImageProcessorPil, LlamaConfig, LlamaForCausalLM, SiglipImageProcessorPil
 
 from tests.models.tiny_mm1 import CLIP, LLAMA, TEXTS, VISION, noise_image, tiny_mm1
@@ -68,6 +69,20 @@ def as_adapter(folder):
     (folder / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "org/base"}))
 
 
+def as_adapter_with_config(folder):
+    (folder / "model.safetensors").rename(folder / "adapter_model.safetensors")
+    (folder / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "org/base"}))
+
+
+def with_an_adapter_beside_the_weights(folder):
+    (folder / "adapter_config.json").write_text("{}")
+
+
+def with_adapters_among_the_weights(folder):
+    add_lora(model := load_model(folder), LoraSettings(lora_r=2))
+    save_file(dict(model.state_dict()), folder / "model.safetensors")
+
+
 def with_a_shard_missing(folder):
     index = {"metadata": {}, "weight_map": {"a": "model.safetensors", "b": "model-00002.safetensors"}}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
@@ -93,6 +108,9 @@ def with_truncated_weights(folder):
         (lambda folder: without(folder, "model.safetensors"), "but no weights"),
         (as_pickle, r"pickled weights only \(pytorch_model.bin\).*can run code"),
         (as_adapter, r"an adapter, not a model.*load_model\('org/base'\).*merge_and_unload"),
+        (as_adapter_with_config, r"an adapter, not a model.*load_model\('org/base'\).*merge_and_unload"),
+        (with_an_adapter_beside_the_weights, "an adapter beside its weights.*delete adapter_config.json.*merge_and_un"),
+        (with_adapters_among_the_weights, r"un-merged LoRA adapters \(.*base_layer.*merge_and_unload"),
         (with_a_shard_missing, "lacks 1 of 2 weight files: model-00002.safetensors"),
         (with_truncated_weights, "Cannot load the model from .*model: "),
         (lambda folder: (folder / "config.json").write_text("{"), "Cannot load the model from .*JSON"),
@@ -144,6 +162,16 @@ def test_the_remedy_for_an_adapter_folder_works(saved, tmp_path):
     inputs = load_processor(saved)(text="<image>many", images=[noise_image(0)], return_tensors="pt")
     merged = load_model(tmp_path / "merged")
     torch.testing.assert_close(merged(**inputs).logits, adapted.eval()(**inputs).logits, rtol=1e-4, atol=1e-4)
+
+
+def test_an_adapter_that_transformers_loads_with_its_base_is_noticed(saved, tmp_path, monkeypatch):
+    """Of a hub name nothing can be checked before it is loaded."""
+    adapted = add_lora(load_model(saved), LoraSettings(lora_r=2))
+    adapted.peft_config["default"].base_model_name_or_path = str(saved)
+    adapted.save_pretrained(tmp_path / "adapter")
+    monkeypatch.setattr("triptych.models.loading._check_model_folder", lambda folder: None)
+    with pytest.raises(TriptychError, match=rf"an adapter, not a model.*load_model\('{saved}'\)"):
+        load_model(tmp_path / "adapter")
 
 
 @pytest.mark.parametrize("vision", VISION)

@@ -13,7 +13,8 @@ import transformers
 from transformers.utils import is_torchvision_available
 
 from triptych.models import processors_without_video
-from triptych.models.processors_without_video import VideoProcessorStub, load_image_text_processor
+from triptych.models.frame_videos import BY_MODEL_TYPE, VideoProcessorStub
+from triptych.models.processors_without_video import load_image_text_processor
 
 FAMILIES = {
     "llava_onevision": "LlavaOnevisionProcessor",
@@ -31,12 +32,21 @@ without_torchvision = pytest.mark.skipif(
 
 @without_torchvision
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_family_s_own_processor_loads_and_refuses_videos_only(
+def test_the_family_s_own_processor_loads_with_a_video_processor_on_pillow(
     family: str, tiny_folder: Callable[[str], Path]
 ) -> None:
     processor = load_image_text_processor(tiny_folder(family))
     assert isinstance(processor, getattr(transformers, FAMILIES[family]))
     assert type(processor).__name__ == FAMILIES[family]
+    assert isinstance(processor.video_processor, BY_MODEL_TYPE[family])
+
+
+@without_torchvision
+def test_videos_of_an_unknown_family_are_refused(
+    tiny_folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processors_without_video, "BY_MODEL_TYPE", {})
+    processor = load_image_text_processor(tiny_folder("qwen2_vl"))
     with pytest.raises(ValueError, match="need torchvision"):
         processor.video_processor(["clip.mp4"])
 

@@ -22,3 +22,8 @@ def test_the_parts_of_a_step_add_up_to_its_loss_and_gradient_however_unevenly_it
 
 def test_a_part_without_targets_adds_nothing():
     assert token_loss(torch.zeros(0, requires_grad=True), 4).item() == 0
+
+
+def test_a_step_without_any_target_is_refused_with_the_reason():
+    with pytest.raises(ValueError, match="No token of this step is a target"):
+        token_loss(torch.zeros(0), 0)

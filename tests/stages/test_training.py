@@ -12,6 +12,8 @@ from triptych.errors import TriptychError
 from triptych.models.loading import load_model
 
 STAGES = ["pretrain", "sft", "mpo", "dpo", "sft_on_chosen"]
+TR_DPO = {"reference": "live", "sync_ref_model": True, "ref_model_sync_steps": 2}
+VARIANTS = [*((name, {}) for name in STAGES), ("dpo", TR_DPO)]
 TIMING = {"tokens_per_second", "mfu"}
 
 
@@ -24,9 +26,12 @@ class Killed(Exception):
     """Stands for SIGKILL: nothing of the stage runs after it."""
 
 
-@pytest.mark.parametrize("name", STAGES)
-def test_a_stage_killed_between_checkpoints_ends_with_the_same_curve_and_weights(small_run, name, monkeypatch):
-    whole = run_variant(small_run, name, f"{name}-whole")
+@pytest.mark.parametrize(
+    ("name", "changes"), VARIANTS, ids=lambda value: value if isinstance(value, str) else "-".join(value)
+)
+def test_a_stage_killed_between_checkpoints_ends_with_the_same_curve_and_weights(small_run, name, changes, monkeypatch):
+    prefix = "-".join([name, *changes])
+    whole = run_variant(small_run, name, f"{prefix}-whole", **changes)
     update = loop_module.TrainingLoop.update
 
     def update_and_die(self, **metrics):
@@ -36,9 +41,9 @@ def test_a_stage_killed_between_checkpoints_ends_with_the_same_curve_and_weights
 
     monkeypatch.setattr(loop_module.TrainingLoop, "update", update_and_die)
     with pytest.raises(Killed):
-        run_variant(small_run, name, f"{name}-killed")
+        run_variant(small_run, name, f"{prefix}-killed", **changes)
     monkeypatch.setattr(loop_module.TrainingLoop, "update", update)
-    killed = run_variant(small_run, name, f"{name}-killed")
+    killed = run_variant(small_run, name, f"{prefix}-killed", **changes)
     assert curve(killed) == curve(whole)
     weights = [load_file(folder / "model" / "model.safetensors") for folder in (whole, killed)]
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
@@ -71,7 +76,7 @@ def test_the_update_does_not_depend_on_how_a_step_is_cut(small_run, name, monkey
 
     curves = [run_cut(parts) for parts in (1, 2, 8)]
     for parts in (2, 8):
-        assert losses[parts] == pytest.approx(losses[1], rel=1e-6)
+        assert losses[parts] == pytest.approx(losses[1], rel=3e-6)  # a sum of 100 nats is rounded at 1e-5
         scale = gradients[1][0].abs().max()
         assert (gradients[parts][0] - gradients[1][0]).abs().max() < 1e-6 * scale
     if name == "mpo":

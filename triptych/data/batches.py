@@ -13,6 +13,9 @@ from triptych.errors import DataError, TriptychError
 
 Item = TypeVar("Item")
 
+STEPS_PER_STRETCH = 32
+"""Units are sorted by length among those of so many steps: enough to find company, few enough to stay shuffled."""
+
 
 def epoch_order(units: Sequence[Sequence[int]], seed: int, epoch: int) -> list[int]:
     """Return the rows of one epoch: units in random order, the rows of a unit next to each other in their own order.
@@ -64,6 +67,61 @@ def plan_steps(
     for epoch in range(-(-total // num_rows)):
         rows += epoch_order(units, seed, epoch)
     return [rows[start : min(start + batch_size, total)] for start in range(0, total, batch_size)]
+
+
+def plan_by_tokens(
+    units: Sequence[Sequence[int]],
+    lengths: Sequence[int],
+    tokens_per_step: int,
+    *,
+    seed: int,
+    num_steps: int | None = None,
+    epochs: float | None = None,
+) -> list[list[int]]:
+    """Return the rows of every step, as many as make about `tokens_per_step` tokens.
+
+    Each epoch holds every unit once and is cut by itself into steps of nearly equal tokens: they miss the mean by less
+    than the longest unit. Units of a step are of similar length, so that their rows fill up alike, and the steps of an
+    epoch come in random order, so that length does not follow time. The plan is a function of the arguments alone.
+
+    Args:
+        units: rows that belong together, such as the pairs of one prompt; a unit is never cut.
+        lengths: tokens of each unit, at least 1.
+        tokens_per_step: one unit of more tokens is a step by itself.
+        seed: decides the order.
+        num_steps: number of steps; or
+        epochs: passes over the units, not necessarily whole.
+
+    Raises:
+        TriptychError: there are no rows.
+        ValueError: not exactly one of num_steps and epochs is given.
+    """
+    if not units:
+        raise TriptychError("There are no rows to train on. Check the data files and what was filtered out of them.")
+    if (num_steps is None) == (epochs is None):
+        raise ValueError("give either num_steps or epochs")
+    steps: list[list[int]] = []
+    epoch = 0
+    while len(steps) < num_steps if num_steps is not None else epoch < epochs:
+        planned = _epoch_by_tokens(lengths, tokens_per_step, np.random.default_rng([seed, epoch]))
+        share = 1.0 if num_steps is not None else min(1.0, epochs - epoch)
+        steps += planned[: math.ceil(share * len(planned))]
+        epoch += 1
+    return [[row for number in step for row in units[number]] for step in steps[:num_steps]]
+
+
+def _epoch_by_tokens(lengths: Sequence[int], tokens_per_step: int, random: np.random.Generator) -> list[list[int]]:
+    """Return the units of each step of one epoch: sorted by length within stretches of the random order, then cut."""
+    order = random.permutation(len(lengths))
+    size = np.asarray(lengths)[order]
+    stretch = (np.cumsum(size) - 1) // (STEPS_PER_STRETCH * tokens_per_step)
+    order = order[np.lexsort((np.where(stretch % 2, size, -size), stretch))]  # down and up, so that like meets like
+    size = np.asarray(lengths)[order]
+    num_steps = max(1, round(size.sum() / tokens_per_step))
+    middle = np.cumsum(size) - size / 2
+    step_of_unit = np.floor(middle * num_steps / size.sum()).astype(int)
+    steps = np.split(order, np.flatnonzero(np.diff(step_of_unit)) + 1)
+    return [steps[n].tolist() for n in random.permutation(len(steps))]
 
 
 def split_micro(step: Sequence[Item], num_parts: int) -> list[list[Item]]:

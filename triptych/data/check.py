@@ -20,8 +20,9 @@ from typing import Any
 
 from triptych.data.faults import group_faults
 from triptych.data.files import atomic_path
-from triptych.data.media import MAX_PIXELS, verify_file, verify_image
+from triptych.data.media import MAX_PIXELS, verify_image
 from triptych.data.rows import QUARANTINE, ScannedRow, duplicate_id, scan_rows, write_groups
+from triptych.data.video import verify_video
 from triptych.errors import DataError
 from triptych.group import Group, Media
 
@@ -252,11 +253,11 @@ class _MediaChecker:
     def _fault(self, key: tuple[str, Media]) -> DataError | None:
         kind, item = key
         try:
+            limits = self.limits
             if kind == "image":
-                limits = self.limits
                 verify_image(item, self.root, max_pixels=limits.max_pixels, decode=limits.decode_media)
             else:
-                verify_file(item, self.root)
+                verify_video(item, self.root, decode=limits.decode_media)
         except DataError as error:
             return error
         return None

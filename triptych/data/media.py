@@ -47,6 +47,8 @@ _SIGNATURES = (
     b"\0\0\0 ftyp",
 )
 _COMMON_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16")
+_ORIENTATION = 0x0112
+"""The EXIF tag that says how a camera was held."""
 _TAIL_BYTES = 4096
 _KEY_CACHE_SIZE = 1 << 18
 
@@ -83,6 +85,21 @@ def verify_image(item: Media, root: str | Path, *, max_pixels: int = MAX_PIXELS,
         image = _open_image(file, item, max_pixels)
         if decode or image.mode not in _COMMON_MODES or not _looks_whole(file, image.format):
             _decode(image, item)
+
+
+def image_size(item: Media, root: str | Path) -> tuple[int, int]:
+    """Return (width, height) of a picture as `load_image` gives it, upright, having raised what `verify_image` would.
+
+    Pixels are decoded only where the header and the end of the file do not settle that the picture is whole.
+    """
+    verify_image(item, root)
+    with _open_file(item, root) as file:
+        image = _open_image(file, item, MAX_PIXELS)
+        orientation = 1
+        with contextlib.suppress(Exception):  # as in `_decode`: EXIF data that cannot be read counts as absent
+            orientation = image.getexif().get(_ORIENTATION, 1)
+        turned = orientation in (5, 6, 7, 8)
+        return (image.height, image.width) if turned else (image.width, image.height)
 
 
 def verify_file(item: Media, root: str | Path) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 from triptych.data.files import atomic_path, parse_line, read_lines
 from triptych.data.media import verify_file
+from triptych.data.video import verify_video
 from triptych.errors import DataError
 from triptych.group import Group
 
@@ -165,9 +166,10 @@ def _check_suffix(path: Path) -> None:
 
 
 def _require_media(group: Group, root: str | Path, row: ScannedRow) -> None:
-    for item in (*group.images, *group.videos):
+    checks = [(verify_file, item) for item in group.images] + [(verify_video, item) for item in group.videos]
+    for verify, item in checks:
         try:
-            verify_file(item, root)
+            verify(item, root)
         except DataError as error:
             raise row.placed(error, group.id) from None
 

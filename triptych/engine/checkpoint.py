@@ -1,14 +1,17 @@
-"""Checkpoints from which training goes on bit for bit, without pickle.
+"""Checkpoints from which training goes on bit for bit, without pickle, on any number of ranks.
 
 A checkpoint is a folder `checkpoint-N`, N being the number of updates done:
 
-    model.safetensors   trainable parameters and persistent buffers, each once however many names it has
-    state.safetensors   the tensors of the optimizers, of the random number generators and of `extra`
-    state.json          everything else: step, fingerprint of the run, scalars of the optimizers, `extra`
+    *.safetensors   trainable parameters and persistent buffers, each once however many names it has, and the tensors of
+                    the optimizers, of the random number generators and of `extra`
+    state.json      everything else: step, fingerprint of the run, scalars of the optimizers, `extra`
 
-It is written under another name and renamed when complete, so that a half-written one is never seen. Frozen parameters
-are not saved: they come from the model the run started from. Floats in JSON are written with the digits that read back
-to the same float.
+One process writes `model.safetensors` and `state.safetensors`. Several ranks write a file each, with the slices they
+hold, through `torch.distributed.checkpoint`, which also reads both kinds and cuts what it reads to the slices wanted.
+
+The folder is written under another name and renamed when complete, so that a half-written one is never seen. Frozen
+parameters are not saved: they come from the model the run started from. Floats in JSON are written with the digits that
+read back to the same float.
 """
 
 from __future__ import annotations
@@ -17,21 +20,28 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterable, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed.checkpoint as dcp
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.distributed.checkpoint import HuggingFaceStorageReader, HuggingFaceStorageWriter
+from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
 from triptych.data.files import write_json_atomic
+from triptych.engine.distributed import on_main, rank, world_size
 from triptych.errors import TriptychError
 
 _NAME = re.compile(r"checkpoint-(\d+)")
+_OPTIMIZER_TENSOR = re.compile(r"optimizers\.(\d+)\.state\.(\d+)\.")
 _TENSOR, _TUPLE = "__tensor__", "__tuple__"
 
 
@@ -58,10 +68,10 @@ def save_checkpoint(
     fingerprint: str = "",
     keep: int = 2,
 ) -> Path:
-    """Write `folder/checkpoint-<step>` and remove all but the last `keep` checkpoints.
+    """Write `folder/checkpoint-<step>` and remove all but the last `keep` checkpoints; all ranks call it together.
 
     Args:
-        folder: the run directory.
+        folder: the run directory, which all ranks see.
         step: number of updates done.
         model: any module; of a PEFT model only the adapter is saved, because only the adapter requires gradients.
         optimizers: their order counts when loading.
@@ -71,25 +81,19 @@ def save_checkpoint(
     """
     folder = Path(folder)
     final, temporary = folder / f"checkpoint-{step}", folder / f".checkpoint-{step}.tmp"
-    for stale in folder.glob(".checkpoint-*.tmp"):
-        shutil.rmtree(stale)
-    temporary.mkdir(parents=True)
+    on_main(lambda: _make_folder(temporary))
     tensors: dict[str, Tensor] = {}
     state = {
         "step": step,
         "fingerprint": fingerprint,
         "optimizers": [_encode(_optimizer_state(o), f"optimizers.{n}", tensors) for n, o in enumerate(optimizers)],
-        "random": _encode(_random_state(), "random", tensors),
+        "random": [
+            _encode(_random_state(), f"random.{n}", tensors if n == rank() else {}) for n in range(world_size())
+        ],
         "extra": _encode(extra or {}, "extra", tensors),
     }
-    save_file(_storable(_model_tensors(model)), temporary / "model.safetensors")
-    save_file(_storable(tensors), temporary / "state.safetensors")
-    write_json_atomic(temporary / "state.json", state)
-    _flush(temporary)
-    _remove(final)
-    os.rename(temporary, final)
-    for old in _checkpoints(folder)[:-keep]:
-        _remove(old)
+    _write_tensors(temporary, _model_tensors(model), tensors)
+    on_main(lambda: _complete(temporary, final, state, keep))
     return final
 
 
@@ -103,7 +107,8 @@ def load_checkpoint(
 ) -> Checkpoint:
     """Put a model, its optimizers and the random number generators back to where a checkpoint was saved.
 
-    Everything is checked before the first tensor of the model changes.
+    Everything is checked before the first tensor of the model changes. The run may go on with another number of ranks
+    than it was saved with; a rank that was not there then keeps its random numbers.
 
     Raises:
         CheckpointError: the checkpoint is damaged, belongs to a run with another fingerprint, or does not fit the model
@@ -112,7 +117,7 @@ def load_checkpoint(
     path = Path(path)
     try:
         state = json.loads((path / "state.json").read_text(encoding="utf-8"))
-        saved, tensors = load_file(path / "model.safetensors"), load_file(path / "state.safetensors")
+        saved = HuggingFaceStorageReader(str(path)).read_metadata().state_dict_metadata
     except (OSError, ValueError, SafetensorError) as error:
         raise CheckpointError(f"{path} cannot be read ({error}). Delete it to go on from the one before.") from None
     if state["fingerprint"] != fingerprint:
@@ -120,16 +125,18 @@ def load_checkpoint(
             f"{path} belongs to a run with other settings (fingerprint {state['fingerprint']}, not {fingerprint}). "
             "Give another --out, or delete the folder of that run."
         )
-    current = _model_tensors(model)
-    _check_same(path, "model", _layout(saved), _layout(current))
-    states = [_decode(item, tensors) for item in state["optimizers"]]
-    _check_same(path, "optimizers", _group_sizes(states), _group_sizes([o.state_dict() for o in optimizers]))
-    with torch.no_grad():
-        for name, tensor in current.items():
-            tensor.copy_(saved[name])
-    for optimizer, values in zip(optimizers, states, strict=True):
+    current, state_names = _model_tensors(model), set(_tensor_names(state))
+    _check_same(path, "model", _saved_layout(saved, saved.keys() - state_names), _layout(current))
+    sizes = [_group_sizes(states) for states in (state["optimizers"], [o.state_dict() for o in optimizers])]
+    _check_same(path, "optimizers", *sizes)
+    parameters = [[item for group in each.param_groups for item in group["params"]] for each in optimizers]
+    tensors = {name: _empty(name, saved[name], parameters) for name in state_names}
+    with warnings.catch_warnings(action="ignore"):  # that a process is alone is no news
+        dcp.load({**current, **tensors}, storage_reader=HuggingFaceStorageReader(str(path)), no_dist=world_size() == 1)
+    for optimizer, values in zip(optimizers, _decode(state["optimizers"], tensors), strict=True):
         optimizer.load_state_dict({**values, "state": {int(key): item for key, item in values["state"].items()}})
-    _restore_random_state(_decode(state["random"], tensors))
+    if rank() < len(state["random"]):
+        _restore_random_state(_decode(state["random"][rank()], tensors))
     return Checkpoint(step=state["step"], extra=_decode(state["extra"], tensors))
 
 
@@ -137,6 +144,35 @@ def _checkpoints(folder: Path) -> list[Path]:
     """Return the complete checkpoints in order of step."""
     found = [(int(match[1]), item) for item in folder.glob("checkpoint-*") if (match := _NAME.fullmatch(item.name))]
     return [item for _, item in sorted(found)]
+
+
+def _make_folder(temporary: Path) -> None:
+    """Make the folder a checkpoint is written in, and remove what a kill left of earlier ones."""
+    for stale in temporary.parent.glob(".checkpoint-*.tmp"):
+        shutil.rmtree(stale)
+    temporary.mkdir(parents=True)
+
+
+def _write_tensors(folder: Path, model: dict[str, Tensor], state: dict[str, Tensor]) -> None:
+    """Write the tensors: one process by itself, several ranks each its slices."""
+    if world_size() == 1:
+        save_file(_storable(model), folder / "model.safetensors")
+        save_file(_storable(state), folder / "state.safetensors")
+        return
+    tensors = model | state
+    slices = {name: tensor.detach() for name, tensor in tensors.items() if isinstance(tensor, DTensor)}
+    copies = _storable({name: tensor for name, tensor in tensors.items() if name not in slices})
+    dcp.save({**slices, **copies}, storage_writer=HuggingFaceStorageWriter(str(folder), save_distributed=True))
+
+
+def _complete(temporary: Path, final: Path, state: dict[str, Any], keep: int) -> None:
+    """Add the last file, give the folder its name, and remove older checkpoints."""
+    write_json_atomic(temporary / "state.json", state)
+    _flush(temporary)
+    _remove(final)
+    os.rename(temporary, final)
+    for old in _checkpoints(final.parent)[:-keep]:
+        _remove(old)
 
 
 def _remove(path: Path) -> None:
@@ -180,14 +216,38 @@ def _optimizer_state(optimizer: Optimizer) -> dict[str, Any]:
 
 
 def _random_state() -> dict[str, Any]:
-    return {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []}
+    return {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None}
 
 
 def _restore_random_state(state: dict[str, Any]) -> None:
     torch.set_rng_state(state["cpu"])
-    # A run may go on with fewer or more devices; those in common get their state back.
-    for device, values in enumerate(state["cuda"][: torch.cuda.device_count()]):
-        torch.cuda.set_rng_state(values, device)
+    if state["cuda"] is not None and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"])
+
+
+def _empty(name: str, saved: TensorStorageMetadata, parameters: Sequence[Sequence[Tensor]]) -> Tensor:
+    """Return memory for a tensor of the state: in slices where it belongs to a parameter in slices, else in one piece.
+
+    Args:
+        parameters: of each optimizer, in the order it numbers them.
+    """
+    if match := _OPTIMIZER_TENSOR.match(name):
+        parameter = parameters[int(match[1])][int(match[2])]
+        if isinstance(parameter, DTensor) and parameter.shape == saved.size:
+            return torch.empty_like(parameter, dtype=saved.properties.dtype, requires_grad=False)
+    return torch.empty(saved.size, dtype=saved.properties.dtype)
+
+
+def _tensor_names(value: Any) -> Iterator[str]:
+    """Yield the names of the tensors in what `_encode` returned."""
+    if isinstance(value, dict):
+        if value.keys() == {_TENSOR}:
+            yield value[_TENSOR]
+        else:
+            yield from _tensor_names(list(value.values()))
+    elif isinstance(value, list):
+        for item in value:
+            yield from _tensor_names(item)
 
 
 def _encode(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
@@ -220,6 +280,16 @@ def _decode(value: Any, tensors: dict[str, Tensor]) -> Any:
 
 def _layout(tensors: dict[str, Tensor]) -> dict[str, Any]:
     return {name: f"{list(tensor.shape)} {tensor.dtype}" for name, tensor in tensors.items()}
+
+
+def _saved_layout(saved: Mapping[str, TensorStorageMetadata], names: Iterable[str]) -> dict[str, Any]:
+    """Return the layout of what the files hold, by name; of a tensor with slices missing it is no shape."""
+    layout = {}
+    for name in names:
+        size, chunks = saved[name].size, saved[name].chunks
+        whole = sum(chunk.sizes.numel() for chunk in chunks) == size.numel()
+        layout[name] = f"{list(size)} {saved[name].properties.dtype}" if whole else "incomplete"
+    return layout
 
 
 def _group_sizes(states: Iterable[dict[str, Any]]) -> dict[str, Any]:

@@ -6,46 +6,18 @@ family. A completion is plain text, tokenised without special tokens, followed b
 
 from __future__ import annotations
 
-import contextlib
-from collections import OrderedDict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jinja2
-import torch
 
-from triptych.data.media import load_image, media_key
+from triptych.engine.expand import EncodedMedia, EncodedPrompt, Expander, Row, stray_placeholder, video_unsupported
 from triptych.engine.families import Family, family_of
 from triptych.errors import DataError, TriptychError
-from triptych.group import Group, Media, text_message
+from triptych.group import Group, text_message
 
-MEDIA_CACHE_BYTES = 2**28
-"""Processed pictures an encoder keeps for the next time they are asked for: 256 MiB, 9,700 pictures of 48 x 48."""
-
-
-@dataclass(frozen=True)
-class EncodedMedia:
-    """One picture as its family's vision encoder takes it.
-
-    Attributes:
-        key: identity of the content; equal keys are encoded once.
-        inputs: tensors of this picture alone, named as the processor names them.
-        num_tokens: image tokens it takes in the stream.
-    """
-
-    key: str
-    inputs: dict[str, torch.Tensor]
-    num_tokens: int
-
-
-@dataclass(frozen=True)
-class EncodedPrompt:
-    """Token ids of a prompt whose placeholders are expanded, and its pictures in order."""
-
-    input_ids: list[int]
-    media: list[EncodedMedia] = field(default_factory=list)
+__all__ = ["EncodedMedia", "EncodedPrompt", "Encoder"]
 
 
 class Encoder:
@@ -62,8 +34,7 @@ class Encoder:
         self.family: Family = family_of(model_config)
         self.end_of_turn = self._find_end_of_turn()
         self.stop_ids = {*self.end_of_turn, self.tokenizer.eos_token_id} - {None}
-        self._media_cache = _MediaCache(MEDIA_CACHE_BYTES)
-        self._tokens_per_image: int | None = None
+        self._expander = Expander(processor, self.family)
 
     def prompt(self, group: Group, root: Path, *, without_media: bool = False, prefix: str = "") -> EncodedPrompt:
         """Encode the prompt up to and including the assistant's header, then `prefix`.
@@ -81,22 +52,38 @@ class Encoder:
         """
         messages = _without_media(group.prompt) if without_media else group.prompt
         text = self._prompt_text(group, messages)
-        [encoded] = self._expand([(group.id, text, [] if without_media else group.images)], root)
+        row = Row(group.id, text) if without_media else Row(group.id, text, group.images, group.videos)
+        [encoded] = self._expander.expand([row], root)
         if prefix:
-            encoded = EncodedPrompt(encoded.input_ids + self.completion(prefix, end_of_turn=False), encoded.media)
+            encoded = _extended(encoded, self.completion(prefix, end_of_turn=False))
         return encoded
+
+    def prompt_text(self, group: Group) -> str:
+        """Return the text of a prompt up to and including the assistant's header, placeholders not expanded.
+
+        Raises:
+            DataError: a template that refuses the messages, or videos that the model does not take.
+        """
+        return self._prompt_text(group, group.prompt)
 
     def prompts(self, groups: Sequence[Group], root: Path) -> list[EncodedPrompt]:
         """Encode many prompts; the same as `prompt` on each, but distinct pictures are processed once and together."""
-        rows = [(group.id, self._prompt_text(group, group.prompt), group.images) for group in groups]
-        return self._expand(rows, root)
+        texts = (self._prompt_text(group, group.prompt) for group in groups)
+        rows = [Row(group.id, text, group.images, group.videos) for group, text in zip(groups, texts, strict=True)]
+        return self._expander.expand(rows, root)
 
     def documents(self, groups: Sequence[Group], root: Path) -> list[EncodedPrompt]:
-        """Encode pre-training documents: parts in order, no chat template, closed by the end-of-text token."""
-        rows = [(group.id, self._document_text(group, group.prompt), group.images) for group in groups]
+        """Encode pre-training documents: parts in order, no chat template, closed by the end-of-text token.
+
+        Raises:
+            TriptychError: the model cannot be trained on every text token of a document.
+        """
+        self.family.check_document()
+        texts = (self._document_text(group, group.prompt) for group in groups)
+        rows = [Row(group.id, text, group.images, group.videos) for group, text in zip(groups, texts, strict=True)]
         eos = self.tokenizer.eos_token_id
         end = self.end_of_turn if eos is None else [eos]
-        return [EncodedPrompt(opened.input_ids + end, opened.media) for opened in self._expand(rows, root)]
+        return [_extended(opened, end) for opened in self._expander.expand(rows, root)]
 
     def document(self, group: Group, root: Path) -> EncodedPrompt:
         """Encode one pre-training document; see `documents`."""
@@ -109,8 +96,8 @@ class Encoder:
             DataError: the text holds the model's image placeholder.
         """
         ids = list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
-        if self.family.image_token_id in ids:
-            raise _stray_placeholder("A completion", row=None)
+        if self.family.image_token_id in ids or self.family.video_token_id in ids:
+            raise stray_placeholder("A completion", row=None)
         return ids + self.end_of_turn if end_of_turn else ids
 
     def decode(self, ids: list[int]) -> str:
@@ -120,9 +107,9 @@ class Encoder:
     def _prompt_text(self, group: Group, messages: list[dict[str, Any]]) -> str:
         if messages[0]["role"] == "document":
             return self._document_text(group, messages)
-        _refuse_videos(group)
+        self._check_videos(group)
         try:
-            return self.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+            return self.family.prompt_text(self.processor, messages)
         except (ValueError, TypeError, KeyError, jinja2.TemplateError) as error:
             raise DataError(
                 f"The chat template of this model refuses the prompt: {error}.",
@@ -131,112 +118,20 @@ class Encoder:
                 row=group.id,
             ) from error
 
+    def _check_videos(self, group: Group) -> None:
+        name = f"A model of type {self.family.config.model_type!r} takes"
+        if group.videos and not self.family.takes_videos:
+            raise video_unsupported(f"{name} no videos.", group.id)
+        if group.videos and group.images and not self.family.mixes_videos_with_images:
+            raise video_unsupported(f"{name} pictures or videos, not both in one prompt.", group.id)
+
     def _document_text(self, group: Group, messages: list[dict[str, Any]]) -> str:
-        _refuse_videos(group)
-        placeholder = self.family.image_placeholder(self.processor)
-        return "".join(part["text"] if part["type"] == "text" else placeholder for part in messages[0]["content"])
-
-    def _expand(self, rows: Sequence[tuple[str, str, list[Media]]], root: Path) -> list[EncodedPrompt]:
-        """Tokenise rows (id, text, pictures) and give every placeholder its tokens."""
-        if self.family.fixed_tokens_per_image:
-            return self._expand_fixed(rows, root)
-        return [self._expand_one(row, text, images, root) for row, text, images in rows]
-
-    def _expand_one(self, row: str, text: str, images: list[Media], root: Path) -> EncodedPrompt:
-        """Let the processor do it: tiles and separators are its own."""
-        if not images:
-            return EncodedPrompt(self._tokenise(row, text, num_images=0))
-        with _located(row):
-            keys = [media_key(item, root) for item in images]
-            pictures = [load_image(item, root) for item in images]
-        inputs = self._process(row, text=[text], images=[pictures], add_special_tokens=not self._starts_with_bos(text))
-        ids = inputs["input_ids"][0].tolist()
-        counts = self.family.tokens_per_image(ids, inputs, len(images), self.processor)
-        parts = self.family.split_media(inputs, counts)
-        media = [
-            EncodedMedia(key + tag, tensors, count)
-            for key, (tag, tensors), count in zip(keys, parts, counts, strict=True)
-        ]
-        return EncodedPrompt(ids, media)
-
-    def _expand_fixed(self, rows: Sequence[tuple[str, str, list[Media]]], root: Path) -> list[EncodedPrompt]:
-        """Repeat each placeholder in the tokens of the text, and process the distinct pictures of all rows at once."""
-        keys = []
-        for row, _, images in rows:
-            with _located(row):
-                keys.append([media_key(item, root) for item in images])
-        pictures = self._pictures(rows, keys, root)
-        encoded = []
-        for (row, text, images), own in zip(rows, keys, strict=True):
-            ids = self._tokenise(row, text, num_images=len(images))
-            if images:
-                ids = _repeat(ids, self.family.image_token_id, self._tokens_per_image)
-            encoded.append(EncodedPrompt(ids, [pictures[key] for key in own]))
-        return encoded
-
-    def _pictures(
-        self, rows: Sequence[tuple[str, str, list[Media]]], keys: list[list[str]], root: Path
-    ) -> dict[str, EncodedMedia]:
-        """Return every picture of the rows by its key; those not in the cache are processed in one call."""
-        found: dict[str, EncodedMedia] = {}
-        new: dict[str, Any] = {}
-        for (row, _, images), own in zip(rows, keys, strict=True):
-            for key, item in zip(own, images, strict=True):
-                if key in found or key in new:
-                    continue
-                if (known := self._media_cache.get(key)) is not None:
-                    found[key] = known
-                    continue
-                with _located(row):
-                    new[key] = load_image(item, root)
-        if not new:
-            return found
-        if self._tokens_per_image is None:
-            self._tokens_per_image = self._count_tokens(next(iter(new.values())))
-        counts = [self._tokens_per_image] * len(new)
-        parts = self.family.split_media(self._process(None, images=list(new.values())), counts)
-        for key, (_, tensors) in zip(new, parts, strict=True):
-            # a copy, since a slice would keep the pictures of the whole call in memory
-            tensors = {name: tensor.clone() for name, tensor in tensors.items()}
-            found[key] = EncodedMedia(key, tensors, self._tokens_per_image)
-            self._media_cache.put(found[key])
-        return found
-
-    def _count_tokens(self, picture: Any) -> int:
-        """Ask the processor how many tokens a picture takes."""
-        placeholder = self.family.image_placeholder(self.processor)
-        inputs = self._process(None, text=[placeholder], images=[[picture]], add_special_tokens=False)
-        return inputs["input_ids"][0].tolist().count(self.family.image_token_id)
-
-    def _process(self, row: str | None, **inputs: Any) -> Any:
-        try:
-            return self.processor(**inputs, return_tensors="pt")
-        except ValueError as error:
-            raise DataError(
-                f"The processor of this model refuses the row: {error}",
-                remedy="Text must not spell out image placeholders, and the chat template must write one per picture.",
-                kind="processor_refused",
-                row=row,
-            ) from error
-
-    def _tokenise(self, row: str, text: str, *, num_images: int) -> list[int]:
-        """Return the ids of a text whose placeholders, one per picture, are not expanded yet."""
-        ids = list(self.tokenizer(text, add_special_tokens=not self._starts_with_bos(text))["input_ids"])
-        found = ids.count(self.family.image_token_id)
-        if found < num_images:
-            raise DataError(
-                f"The text made of this prompt holds {found} image placeholder(s) for {num_images} picture(s).",
-                remedy="Give the processor a chat template that writes its image placeholder for image parts.",
-                kind="template_without_image",
-                row=row,
-            )
-        if found > num_images:
-            raise _stray_placeholder("The prompt", row=row)
-        return ids
-
-    def _starts_with_bos(self, text: str) -> bool:
-        bos = self.tokenizer.bos_token
-        return bool(bos) and text.startswith(bos)
+        self._check_videos(group)
+        placeholders = {"image": self.family.image_placeholder, "video": self.family.video_placeholder}
+        parts = messages[0]["content"]
+        return "".join(
+            part["text"] if part["type"] == "text" else placeholders[part["type"]](self.processor) for part in parts
+        )
 
     def _find_end_of_turn(self) -> list[int]:
         """Return the special token that the template puts after an answer, or else the end-of-text token."""
@@ -256,65 +151,8 @@ class Encoder:
         return [self.tokenizer.eos_token_id]
 
 
-class _MediaCache:
-    """The pictures used last, as many as fit into `max_bytes`."""
-
-    def __init__(self, max_bytes: int) -> None:
-        self._free, self._items = max_bytes, OrderedDict[str, EncodedMedia]()
-
-    def get(self, key: str) -> EncodedMedia | None:
-        if key in self._items:
-            self._items.move_to_end(key)
-        return self._items.get(key)
-
-    def put(self, item: EncodedMedia) -> None:
-        self._items[item.key] = item
-        self._free -= _num_bytes(item)
-        while self._free < 0:
-            self._free += _num_bytes(self._items.popitem(last=False)[1])
-
-
-def _num_bytes(item: EncodedMedia) -> int:
-    return sum(tensor.nbytes for tensor in item.inputs.values())
-
-
-@contextlib.contextmanager
-def _located(row: str) -> Iterator[None]:
-    """Name the row in errors that do not."""
-    try:
-        yield
-    except DataError as error:
-        raise error.located(row=row) from error
-
-
-def _repeat(ids: list[int], token: int, times: int) -> list[int]:
-    """Return the ids with every `token` written `times` times."""
-    repeated: list[int] = []
-    for index in ids:
-        if index == token:
-            repeated += [token] * times
-        else:
-            repeated.append(index)
-    return repeated
-
-
-def _refuse_videos(group: Group) -> None:
-    if group.videos:
-        raise DataError(
-            "The row holds videos, which this version does not train on.",
-            remedy="Extract frames and give them as `images`.",
-            kind="video_unsupported",
-            row=group.id,
-        )
-
-
-def _stray_placeholder(what: str, row: str | None) -> DataError:
-    return DataError(
-        f"{what} spells out the image placeholder of this model in its text.",
-        remedy="Take the placeholder out of the text; pictures are parts of their own.",
-        kind="placeholder_in_text",
-        row=row,
-    )
+def _extended(encoded: EncodedPrompt, ids: list[int]) -> EncodedPrompt:
+    return EncodedPrompt(encoded.input_ids + ids, encoded.media, encoded.two_way)
 
 
 def _without_media(prompt: list[dict[str, Any]]) -> list[dict[str, Any]]:

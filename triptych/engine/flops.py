@@ -13,6 +13,9 @@ from functools import cache
 import torch
 from torch import nn
 
+from triptych.models.four_bit import num_weights
+from triptych.models.onednn import linear
+
 FORWARD, FORWARD_AND_INPUTS, FORWARD_AND_BACKWARD = 1, 2, 3
 """Values of `passes`: a frozen part without trained parts below it; a frozen part that gradients pass through, as under
 LoRA; a trained part. The gradient of the inputs and that of the weights cost as much as the forward pass each."""
@@ -55,11 +58,11 @@ def matrix_parameters(module: nn.Module) -> int:
     A language-model head that shares its weight with the embedding is counted by passing the head itself.
     """
     embedded = {id(child.weight) for child in module.modules() if isinstance(child, nn.Embedding)}
-    return sum(p.numel() for p in module.parameters() if p.ndim >= 2 and id(p) not in embedded)
+    return sum(num_weights(p) for p in module.parameters() if p.ndim >= 2 and id(p) not in embedded)
 
 
 @cache
-def machine_matrix_rate(dtype: torch.dtype = torch.float32, device: str = "cpu") -> float:
+def machine_matrix_rate(dtype: torch.dtype = torch.float32, device: str = "cpu", *, fastest: bool = True) -> float:
     """Measure the FLOP/s of large matrix products on this machine, once per process; takes about 0.2 s.
 
     The matrices grow until a product takes a few milliseconds, and the best of many products counts, so that other work
@@ -68,12 +71,14 @@ def machine_matrix_rate(dtype: torch.dtype = torch.float32, device: str = "cpu")
     Args:
         dtype: of the matrices.
         device: kind of device, "cpu" or "cuda".
+        fastest: of the fastest product that linear layers take (see `models.onednn`); else that of `torch.mm`.
     """
+    product = linear if fastest else torch.mm
     side, best, end = _SMALLEST_SIDE, 0.0, time.perf_counter() + _MEASURING_SECONDS
     a, b = (torch.randn(side, side, dtype=dtype, device=device) for _ in range(2))
     while time.perf_counter() < end:
         start = time.perf_counter()
-        torch.mm(a, b)
+        product(a, b)
         if device == "cuda":
             torch.cuda.synchronize()
         seconds = time.perf_counter() - start

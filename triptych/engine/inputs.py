@@ -7,18 +7,20 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
+from triptych.engine.distributed import on_main
 from triptych.errors import TriptychError
 
 
 def input_fingerprints(paths: Iterable[str]) -> dict[str, str]:
     """Return a hash by path: of a file, of the rows in a data folder, or of what decides a model's outputs.
 
-    Of a model folder the weights, configurations, tokenizer and processor count. Media are not hashed.
+    Of a model folder the weights, configurations, tokenizer and processor count. Media are not hashed. With several
+    ranks, one reads for all.
 
     Raises:
         TriptychError: a path does not exist. A hub name (`owner/name`) stands for itself.
     """
-    return {path: _fingerprint(path) for path in paths}
+    return on_main(lambda: {path: _fingerprint(path) for path in paths})
 
 
 def data_root(path: str, root: str = "") -> Path:

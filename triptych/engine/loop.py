@@ -2,6 +2,7 @@
 
 The stage keeps its loop on the page and its loss in its own hands:
 
+    model = prepare_model(load_model(config.model), config, encoder)
     loop = TrainingLoop(directory, model, config, num_steps=n, title="sft")
     for step in loop.steps():
         for micro in loop.micro_batches(rows_of(step)):
@@ -9,6 +10,10 @@ The stage keeps its loop on the page and its loss in its own hands:
             loop.backward(loss, batch)
         loop.update()
     return loop.finish(processor, {})
+
+Started by `torchrun`, every rank runs the same lines: `micro_batches` gives it its part of the step, the model lies in
+shards over all ranks, and the gradients of all parts are added up. A step is the same set of items, divided by the same
+denominator, on any number of ranks.
 """
 
 from __future__ import annotations
@@ -22,17 +27,30 @@ import torch
 
 from triptych.data.batches import split_micro
 from triptych.engine.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
+from triptych.engine.distributed import (
+    all_reduce_sum,
+    gather_vector,
+    is_main,
+    loading_device,
+    on_main,
+    rank,
+    share_of_rank,
+    world_size,
+)
+from triptych.engine.encode import Encoder
 from triptych.engine.flops import model_flops_utilisation
 from triptych.engine.optim import apply_learning_rate, build_optimizers, clip_gradients, current_learning_rate
 from triptych.engine.progress import Progress
 from triptych.engine.run import RunDirectory
 from triptych.engine.schedule import learning_rate_at
 from triptych.engine.settings import TrainingConfig
+from triptych.engine.sharding import call_sharded, is_sharded, shard, unshard_on_main
 from triptych.engine.trie import PackedBatch
 from triptych.engine.workload import Workload
 from triptych.errors import TriptychError
 from triptych.models.adapters import LoraSettings, add_lora, freeze, merge_adapters
-from triptych.models.loading import save_model
+from triptych.models.card import model_card, write_model_card
+from triptych.models.loading import load_model, save_model
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -43,18 +61,24 @@ class TrainingLoop:
 
     Args:
         directory: where metrics and checkpoints go.
-        model: freshly loaded; freezing and adapters of `config` are applied here.
+        model: from `prepare_model`.
         config: optimiser, batch, precision and logging settings.
         num_steps: optimiser steps in all.
         title: shown beside the progress bar.
     """
 
     def __init__(
-        self, directory: RunDirectory, model: torch.nn.Module, config: TrainingConfig, *, num_steps: int, title: str
+        self,
+        directory: RunDirectory,
+        model: torch.nn.Module,
+        config: TrainingConfig,
+        *,
+        num_steps: int,
+        title: str,
     ) -> None:
-        torch.manual_seed(config.seed)
         self.directory, self.config, self.num_steps = directory, config, num_steps
-        self.model = prepare_model(model, config)
+        self.model = model
+        self._device = "cuda" if torch.cuda.is_available() else "cpu"
         self.optimizers = build_optimizers(self.model, config)
         self.state: dict[str, Any] = {}
         """Small values that a stage keeps from step to step; saved in checkpoints."""
@@ -62,7 +86,6 @@ class TrainingLoop:
         self._resume()
         self._title = title
         self._workload = Workload(self.model)
-        self._device = next(self.model.parameters()).device.type
         self._dtype = torch.bfloat16 if config.bf16 else torch.float32
         self._bar: Progress | None = None
         self._begin_step()
@@ -75,49 +98,72 @@ class TrainingLoop:
                 yield self.step
 
     def micro_batches(self, items: Sequence[Item]) -> list[list[Item]]:
-        """Cut the items of a step into `gradient_accumulation_steps` contiguous parts, fewer where items are fewer."""
-        return split_micro(items, self.config.gradient_accumulation_steps)
+        """Cut the items of a step into contiguous parts, and return those of this rank.
+
+        There are `gradient_accumulation_steps` parts over all ranks together, fewer where items are fewer; every rank
+        has as many as the others. Where there are fewer items than ranks, a rank without any gets one that counts for
+        nothing: its gradient is zero, and `total` and `gather` leave it out.
+        """
+        mine = share_of_rank(items)
+        self._counts = bool(mine)
+        parts = min(-(-self.config.gradient_accumulation_steps // world_size()), max(1, len(items) // world_size()))
+        return split_micro(mine or items[:1], parts)
+
+    def total(self, value: float) -> float:
+        """Return the sum of a number over the parts of all ranks."""
+        return all_reduce_sum(value if self._counts else 0.0)
+
+    def gather(self, values: torch.Tensor) -> torch.Tensor:
+        """Return the rows (P_all, ...) of all ranks, given those of this rank's parts (P_local, ...); detached."""
+        return gather_vector(values if self._counts else values[:0])
 
     def forward(self, function: Callable[..., Result], *args: Any) -> Result:
-        """Call `function` in the precision of the configuration."""
+        """Call `function`, which computes with `loop.model`, in the precision of the configuration."""
         with torch.autocast(self._device, torch.bfloat16, enabled=self.config.bf16):
-            return function(*args)
+            return call_sharded(self.model, function, *args)
 
     def backward(self, loss: torch.Tensor, batch: PackedBatch) -> None:
         """Add the gradient of a micro-batch's share of the step's loss."""
-        if not torch.isfinite(loss):
-            raise TriptychError(
-                f"The loss is {loss.item()} at step {self.step + 1}. Lower learning_rate or max_grad_norm, or look for "
-                "broken rows with `triptych data check`."
-            )
+        loss = loss if self._counts else 0 * loss
         loss.backward()
-        self._loss += loss.item()
-        self._num_tokens += batch.num_tokens
-        self._flops += self._workload.training_flops(batch)
+        self._loss += loss.detach()  # a number only at the update, so that the device need not be waited for here
+        if self._counts:
+            self._num_tokens += batch.num_tokens
+            self._flops += self._workload.training_flops(batch)
 
     def update(self, **metrics: float) -> None:
         """Take the optimiser step, then log and save where it is time.
 
+        Args:
+            metrics: figures of the whole step, the same on every rank.
+
         Raises:
-            TriptychError: the gradient is not finite.
+            TriptychError: the loss or the gradient is not finite.
         """
         multiplier = learning_rate_at(self.step, self.num_steps, self.config)
         apply_learning_rate(self.optimizers, multiplier)
         grad_norm = clip_gradients(self.model.parameters(), self.config.max_grad_norm)
-        if not math.isfinite(grad_norm):  # else the weights, and with the next checkpoint the run, would be lost
-            raise TriptychError(
-                f"The gradient is not finite at step {self.step + 1}, though the loss is. Lower learning_rate."
-            )
+        loss, num_tokens, flops = self._totals()
+        self._check_finite(loss, grad_norm)
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         self.step += 1
         last = self.step == self.num_steps
         if self.step % self.config.logging_steps == 0 or self.step == 1 or last:
-            self._log(grad_norm, metrics)
+            seconds = time.perf_counter() - self._step_started
+            self.directory.log(
+                self.step,
+                loss=loss,
+                grad_norm=grad_norm,
+                learning_rate=current_learning_rate(self.optimizers),
+                tokens_per_second=num_tokens / seconds,
+                mfu=self._utilisation(flops, seconds),
+                **metrics,
+            )
         if self.config.save_steps and self.step % self.config.save_steps == 0 and not last:
             self._save()
-        self._bar.advance(1, loss=self._loss)
+        self._bar.advance(1, loss=loss)
         self._begin_step()
 
     def summary(self) -> dict[str, Any]:
@@ -125,25 +171,47 @@ class TrainingLoop:
         return {"steps": self.num_steps, "model": str(self.directory.path / "model")}
 
     def finish(self, processor: Any, result: dict[str, Any]) -> dict[str, Any]:
-        """Write the final model folder, then `done.json`, and return the result."""
-        save_model(merge_adapters(self.model), processor, self.directory.path / "model")
+        """Write the final model folder with its card, then `done.json`, and return the result."""
+        if is_sharded(self.model):
+            unshard_on_main(self.model)
+        on_main(lambda: self._write_model(processor, result))
         return self.directory.finish(result)
 
+    def _write_model(self, processor: Any, result: dict[str, Any]) -> None:
+        folder = self.directory.path / "model"
+        save_model(merge_adapters(self.model), processor, folder)
+        known = self.directory.identity
+        write_model_card(
+            folder,
+            model_card(self._title, known["config"], known["inputs"], result, model_type=self.model.config.model_type),
+        )
+
     def _begin_step(self) -> None:
-        self._loss, self._num_tokens, self._flops = 0.0, 0, 0.0
+        self._loss, self._num_tokens, self._flops = torch.zeros((), dtype=torch.float64, device=self._device), 0, 0
+        self._counts = True
         self._step_started = time.perf_counter()
 
-    def _log(self, grad_norm: float, metrics: dict[str, float]) -> None:
-        seconds = time.perf_counter() - self._step_started
-        self.directory.log(
-            self.step,
-            loss=self._loss,
-            grad_norm=grad_norm,
-            learning_rate=current_learning_rate(self.optimizers),
-            tokens_per_second=self._num_tokens / seconds,
-            mfu=model_flops_utilisation(self._flops, seconds, self._dtype, self._device),
-            **metrics,
-        )
+    def _totals(self) -> list[float]:
+        """Return loss, tokens and FLOPs of the step, over all ranks."""
+        return all_reduce_sum(torch.tensor([self._loss, self._num_tokens, self._flops], dtype=torch.float64)).tolist()
+
+    def _check_finite(self, loss: float, grad_norm: float) -> None:
+        """Stop before what is no number reaches the weights, and with the next checkpoint the run."""
+        if not math.isfinite(loss):
+            raise TriptychError(
+                f"The loss is {loss} at step {self.step + 1}. Lower learning_rate or max_grad_norm, or look for "
+                "broken rows with `triptych data check`."
+            )
+        if not math.isfinite(grad_norm):
+            raise TriptychError(
+                f"The gradient is not finite at step {self.step + 1}, though the loss is. Lower learning_rate."
+            )
+
+    def _utilisation(self, flops: float, seconds: float) -> float:
+        """Return MFU over all ranks; only rank 0, which logs it, measures what its machine can do."""
+        if not is_main():
+            return 0.0
+        return model_flops_utilisation(flops / world_size(), seconds, self._dtype, self._device)
 
     def _save(self) -> None:
         self.directory.record_time()
@@ -157,14 +225,35 @@ class TrainingLoop:
         )
 
     def _resume(self) -> None:
-        if (path := latest_checkpoint(self.directory.path)) is not None:
+        if (path := on_main(lambda: latest_checkpoint(self.directory.path))) is not None:
             checkpoint = load_checkpoint(path, self.model, self.optimizers, fingerprint=self.directory.fingerprint)
             self.step, self.state = checkpoint.step, dict(checkpoint.extra)
         self.directory.rewind(self.step)
 
 
-def prepare_model(model: torch.nn.Module, config: TrainingConfig) -> torch.nn.Module:
-    """Freeze what the configuration names, add adapters, and switch on recomputation of activations."""
+def load_start_model(path: str, config: TrainingConfig) -> torch.nn.Module:
+    """Load the model that training starts from; with several ranks, one reads it for all. For `prepare_model`."""
+    return load_model(
+        path,
+        load_in_4bit=config.load_in_4bit,
+        compute_dtype=config.compute_dtype,
+        device=None if config.load_in_4bit else loading_device(),  # 4-bit weights stay whole on every rank
+    )
+
+
+def prepare_model(model: torch.nn.Module, config: TrainingConfig, encoder: Encoder) -> torch.nn.Module:
+    """Make a freshly loaded model ready for training, in place.
+
+    What the configuration names is frozen, adapters are added, recomputation of activations is switched on, and over
+    several ranks the model is put into shards. The random numbers of training start here.
+
+    Args:
+        encoder: of the model.
+
+    Raises:
+        TriptychError: a setting that does not fit the model, or `cpu_offload` in one process.
+    """
+    torch.manual_seed(config.seed)
     if config.freeze:
         freeze(model, config.freeze)
     if config.lora_r:
@@ -179,4 +268,10 @@ def prepare_model(model: torch.nn.Module, config: TrainingConfig) -> torch.nn.Mo
         )
     if config.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    if world_size() > 1:
+        shard(model, encoder, bf16=config.bf16, cpu_offload=config.cpu_offload)
+        if rank():  # the weights of adapters were drawn alike on all ranks; dropout is not to be
+            torch.manual_seed(config.seed + rank())
+    elif config.cpu_offload:
+        raise TriptychError("cpu_offload takes shards out of GPU memory; start several processes with torchrun.")
     return model

@@ -10,7 +10,8 @@
             optimizer.step()
             optimizer.zero_grad()
 
-Muon is the recipe of Jordan et al. 2024 (https://kellerjordan.github.io/posts/muon/) as PyTorch has it.
+Muon is the recipe of Jordan et al. 2024 (https://kellerjordan.github.io/posts/muon/) as PyTorch has it. All of this
+works on parameters that lie in shards over several ranks, too, and gives the same update.
 """
 
 from __future__ import annotations
@@ -18,11 +19,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.optim import AdamW, Muon, Optimizer
 
 from triptych.engine.schedule import OptimizerSettings, law_learning_rate, learning_rate_at
+from triptych.engine.sharding import cut_like, whole
 from triptych.errors import TriptychError
 
 __all__ = [
@@ -38,6 +43,34 @@ __all__ = [
 
 # A weight or, in fused experts, a projection; tables of positions, query tokens and the like have other names.
 _MATRIX_NAME = re.compile(r"weight|proj")
+
+
+class ShardedMuon(Muon):
+    """Muon on matrices in shards.
+
+    The iteration that makes an update orthogonal needs the whole matrix, so one matrix after the other is put together,
+    updated on every rank alike, and cut again. The update is that of one process to the last bit; its arithmetic is not
+    shared among the ranks.
+    """
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:
+        """Take one step; parameters without a gradient are passed over."""
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    self._update(parameter, group)
+
+    def _update(self, parameter: DTensor, group: dict[str, Any]) -> None:
+        state = self.state[parameter]
+        matrix = nn.Parameter(whole(parameter))
+        matrix.grad = whole(parameter.grad)
+        alone = Muon([{**group, "params": [matrix]}])
+        if state:
+            alone.state[matrix]["momentum_buffer"] = whole(state["momentum_buffer"])
+        alone.step()
+        parameter.copy_(cut_like(matrix, parameter))
+        state["momentum_buffer"] = cut_like(alone.state[matrix]["momentum_buffer"], parameter)
 
 
 @dataclass(frozen=True)
@@ -68,7 +101,8 @@ def build_optimizers(model: nn.Module, settings: OptimizerSettings) -> list[Opti
         peak = law_learning_rate(language_model_parameters(model))
     optimizers: list[Optimizer] = []
     if groups := _groups(kinds, settings.muon_learning_rate, settings.weight_decay, muon=True):
-        optimizers.append(Muon(groups, momentum=settings.momentum))
+        sharded = any(isinstance(p, DTensor) for group in groups for p in group["params"])
+        optimizers.append((ShardedMuon if sharded else Muon)(groups, momentum=settings.momentum))
     if groups := _groups(kinds, peak, settings.weight_decay, muon=False):
         # The fused kernel gives the same result as the loop over parameters, three times as fast on a CPU.
         fused = all(p.device.type in ("cpu", "cuda") for group in groups for p in group["params"])
@@ -95,13 +129,13 @@ def clip_gradients(parameters: Iterable[Tensor], max_norm: float) -> float:
     """Scale the gradients of all parameters together so that their 2-norm is at most `max_norm`.
 
     Args:
-        parameters: those without a gradient are passed over.
+        parameters: those without a gradient are passed over. All in shards, or none.
         max_norm: 0 leaves the gradients as they are.
     Returns:
         the norm before clipping; not finite where a gradient is not, in which case nothing is scaled.
     """
     parameters = [p for p in parameters if p.grad is not None]
-    norm = nn.utils.get_total_norm([p.grad for p in parameters])
+    norm = whole(nn.utils.get_total_norm([p.grad for p in parameters]))
     if max_norm and norm.isfinite():
         nn.utils.clip_grads_with_norm_(parameters, max_norm, norm)
     return norm.item()

@@ -7,22 +7,27 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from triptych.data.rows import iter_groups
-from triptych.engine.encode import Encoder
-from triptych.engine.families import backbone_of
+from triptych.engine.encode import EncodedPrompt, Encoder
+from triptych.engine.families import ImageFeatures, backbone_of
+from triptych.engine.features import FeatureSource
 from triptych.engine.inputs import data_root
 from triptych.engine.paths import completion_paths, units_by_media
-from triptych.engine.scoring import Scores, score
+from triptych.engine.scoring import Scores, can_attend_by_block, score
 from triptych.engine.trie import PackedBatch, TokenPath, pack
-from triptych.errors import DataError
+from triptych.errors import DataError, TriptychError
 from triptych.group import Group, Pair
+
+Place = tuple[str, int]
+"""A completion: the name of its group, and its index there."""
+Wanted = tuple[Group, Path, list[int]]
+"""A group, the data root of its media, and the indices of the completions to score."""
 
 
 @dataclass(frozen=True)
@@ -40,18 +45,38 @@ class PairRow:
 
 
 @dataclass(frozen=True)
-class ScoredCompletions:
-    """Log-probabilities of completions, and the batch they were computed in.
+class PackedCompletions:
+    """Completions laid out for one forward.
 
     Attributes:
-        logps: per (group name, completion index), a scalar tensor.
-        num_targets: number of target tokens, likewise.
+        places: (group name, completion index) of each path of the batch.
         batch: the packed batch.
+        features: of its pictures, where they are known.
     """
 
-    logps: dict[tuple[str, int], torch.Tensor]
-    num_targets: dict[tuple[str, int], int]
+    places: list[Place]
     batch: PackedBatch
+    features: list[ImageFeatures] | None = None
+
+
+@dataclass(frozen=True)
+class ScoredCompletions:
+    """Log-probabilities of completions, and what they were computed from.
+
+    Attributes:
+        logps: per (group name, completion index), a scalar tensor, nats.
+        num_targets: number of target tokens, likewise.
+        packed: the completions as they went through the model.
+    """
+
+    logps: dict[Place, torch.Tensor]
+    num_targets: dict[Place, int]
+    packed: PackedCompletions
+
+    @property
+    def batch(self) -> PackedBatch:
+        """The packed batch."""
+        return self.packed.batch
 
 
 def read_pairs(files: Sequence[str], root: str) -> list[PairRow]:
@@ -110,36 +135,82 @@ def _check(row: PairRow) -> None:
 
 
 def score_completions(
-    model: torch.nn.Module, encoder: Encoder, wanted: Mapping[str, tuple[Group, Path, list[int]]], row_tokens: int
+    model: torch.nn.Module,
+    encoder: Encoder,
+    wanted: Mapping[str, Wanted],
+    row_tokens: int,
+    source: FeatureSource | None = None,
 ) -> ScoredCompletions:
-    """Score completions of several groups with one packed forward.
+    """Score completions of several groups with one packed forward: `pack_completions`, then `score_packed`."""
+    return score_packed(model, encoder, pack_completions(model, encoder, wanted, row_tokens, source))
+
+
+def pack_completions(
+    model: torch.nn.Module,
+    encoder: Encoder,
+    wanted: Mapping[str, Wanted],
+    row_tokens: int,
+    source: FeatureSource | None = None,
+) -> PackedCompletions:
+    """Encode and pack completions of several groups.
 
     Args:
         wanted: per group name the group, its data root and the indices of the completions to score.
         row_tokens: most tokens in a packed row.
+        source: of the features of pictures, where nothing that makes them is trained.
+
+    Raises:
+        DataError: kind `no_targets`, a completion leaves nothing to predict; kind `too_long`, a prompt with a
+            completion has more tokens than a row.
     """
     prompts = _encode(encoder, wanted)
     backbone = backbone_of(model)
     rows: list[list[TokenPath]] = []
-    keys: dict[int, tuple[str, int]] = {}
+    places: dict[int, Place] = {}
     for name, (group, _, indices) in wanted.items():
         paths = completion_paths(encoder, backbone, prompts[name], [group.completions[index] for index in indices])
+        for path, index in zip(paths, indices, strict=True):
+            _check_path(path, group, index, row_tokens)
+            places[id(path)] = (name, index)
         rows.append(paths)
-        keys |= {id(path): (name, index) for path, index in zip(paths, indices, strict=True)}
     units = units_by_media(rows)
-    batch = pack(units, row_tokens)
-    scores: Scores = score(model, encoder.family, batch)
-    order = [keys[id(path)] for path in chain.from_iterable(units)]
+    batch = pack(units, row_tokens, by_block=can_attend_by_block(model, encoder.family))
+    features = source.features(batch.media) if source else None
+    return PackedCompletions([places[id(path)] for path in chain.from_iterable(units)], batch, features)
+
+
+def score_packed(model: torch.nn.Module, encoder: Encoder, packed: PackedCompletions) -> ScoredCompletions:
+    """Score packed completions with one forward."""
+    scores: Scores = score(model, encoder.family, packed.batch, packed.features)
     return ScoredCompletions(
-        logps=dict(zip(order, scores.logps.unbind(), strict=True)),
-        num_targets=dict(zip(order, scores.num_targets.tolist(), strict=True)),
-        batch=batch,
+        logps=dict(zip(packed.places, scores.logps.unbind(), strict=True)),
+        num_targets=dict(zip(packed.places, scores.num_targets.tolist(), strict=True)),
+        packed=packed,
     )
 
 
-def completions_of(rows: Iterable[PairRow], *, rejected: bool = True) -> dict[str, tuple[Group, Path, list[int]]]:
+def _check_path(path: TokenPath, group: Group, index: int, row_tokens: int) -> None:
+    if not any(path.targets):
+        raise DataError(
+            f"Completion {index} has no token to predict: its text has none, and it was cut off before its end, so "
+            "that no end-of-turn token belongs to it. Its loss would be 0.",
+            remedy="Drop the pairs it is in, or sample it again with a higher max_new_tokens.",
+            kind="no_targets",
+            row=group.id,
+        )
+    if len(path.input_ids) > row_tokens:
+        raise DataError(
+            f"The prompt with completion {index} takes {len(path.input_ids)} tokens, but a row holds {row_tokens}. "
+            "Nothing is cut off, for what is lost may be the answer itself.",
+            remedy=f"Raise row_tokens to at least {len(path.input_ids)}, or drop the row.",
+            kind="too_long",
+            row=group.id,
+        )
+
+
+def completions_of(rows: Iterable[PairRow], *, rejected: bool = True) -> dict[str, Wanted]:
     """Collect which completions of which groups the pairs need, each once, in order of appearance."""
-    wanted: dict[str, tuple[Group, Path, list[int]]] = {}
+    wanted: dict[str, Wanted] = {}
     for row in rows:
         _, _, indices = wanted.setdefault(row.name, (row.group, row.root, []))
         for index in (row.pair.chosen, row.pair.rejected) if rejected else (row.pair.chosen,):
@@ -148,8 +219,38 @@ def completions_of(rows: Iterable[PairRow], *, rejected: bool = True) -> dict[st
     return wanted
 
 
-def _encode(encoder: Encoder, wanted: Mapping[str, tuple[Group, Path, list[int]]]) -> dict[str, Any]:
-    encoded = {}
+def mismatched(rows: Sequence[PairRow]) -> list[PairRow]:
+    """Put the completions of each pair under a prompt they do not belong to, as KTO's estimate of z needs them.
+
+    The pairs of a prompt go to the next prompt of `rows`, those of the last to the first: both sides are the same
+    prompts and the same completions. With one pair per prompt these are the mismatches of TRL's `KTOTrainer`.
+
+    Returns:
+        one row per pair, in order; its name stands for both prompts.
+
+    Raises:
+        TriptychError: all pairs are about one prompt.
+    """
+    first_of = {row.name: row for row in reversed(rows)}
+    names = list(dict.fromkeys(row.name for row in rows))
+    if len(names) < 2:
+        raise TriptychError(
+            "kto needs completions under prompts they do not belong to, but all these pairs are about one prompt. "
+            "Raise per_device_train_batch_size (or, with convention: paper, gradient_accumulation_steps)."
+        )
+    following = dict(zip(names, [*names[1:], names[0]], strict=True))
+    others = []
+    for row in rows:
+        host = first_of[following[row.name]]
+        completions = [row.group.completions[index] for index in (row.pair.chosen, row.pair.rejected)]
+        group = replace(host.group, completions=completions, pairs=[Pair(0, 1)])
+        name = f"{host.name} with {row.name}, {row.pair.chosen} and {row.pair.rejected}"
+        others.append(PairRow(group, group.pairs[0], host.root, name))
+    return others
+
+
+def _encode(encoder: Encoder, wanted: Mapping[str, Wanted]) -> dict[str, EncodedPrompt]:
+    encoded: dict[str, EncodedPrompt] = {}
     for root in dict.fromkeys(root for _, root, _ in wanted.values()):
         names = [name for name, (_, group_root, _) in wanted.items() if group_root == root]
         prompts = encoder.prompts([wanted[name][0] for name in names], root)

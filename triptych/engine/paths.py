@@ -18,14 +18,14 @@ def completion_paths(
     """Return one path per completion; its targets are the tokens of the completion.
 
     The end-of-turn token is among them unless sampling stopped at the token limit (`completion.truncated`). Positions
-    go on from the largest of the prompt, which for M-RoPE is not its last.
+    go on after those of the prompt's last token.
 
     Args:
         backbone: the model's body (`backbone_of`), which knows the positions of a prompt.
     """
     answers = [encoder.completion(item.text, end_of_turn=not item.truncated) for item in completions]
     positions = _positions(encoder, backbone, prompt)  # (A, T)
-    first = int(positions.max()) + 1 if positions.numel() else 0
+    first = int(positions[:, -1].max()) + 1 if positions.numel() else 0
     longest = max((len(ids) for ids in answers), default=0)
     tail = torch.arange(first, first + longest).expand(len(positions), -1)
     positions = torch.cat([positions, tail], dim=1)
@@ -37,6 +37,8 @@ def completion_paths(
             position_ids=positions[:, : length + len(ids)],
             media=tuple(prompt.media),
             image_token_id=encoder.family.image_token_id,
+            two_way=prompt.two_way,
+            packed=encoder.family.packed,
         )
         for ids in answers
     ]
@@ -45,7 +47,8 @@ def completion_paths(
 def document_path(encoder: Encoder, backbone: Any, encoded: EncodedPrompt) -> TokenPath:
     """Return the path of a document; every token but the first and those of pictures is a target."""
     placeholder = encoder.family.image_token_id
-    targets = [token != placeholder for token in encoded.input_ids]
+    placeholders = {placeholder, encoder.family.video_token_id}
+    targets = [token not in placeholders for token in encoded.input_ids]
     targets[:1] = [False]
     return TokenPath(
         input_ids=encoded.input_ids,
@@ -53,6 +56,8 @@ def document_path(encoder: Encoder, backbone: Any, encoded: EncodedPrompt) -> To
         position_ids=_positions(encoder, backbone, encoded),
         media=tuple(encoded.media),
         image_token_id=placeholder,
+        two_way=encoded.two_way,
+        packed=encoder.family.packed,
     )
 
 

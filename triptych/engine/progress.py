@@ -1,4 +1,4 @@
-"""Progress that is always visible: a bar on a terminal, a line now and then in a log file.
+"""Progress that is always visible: a bar on a terminal, a line now and then in a log file; of several ranks, rank 0's.
 
 with Progress("sft", total=600, done=120) as bar:
     for ...:
@@ -7,6 +7,7 @@ with Progress("sft", total=600, done=120) as bar:
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -49,10 +50,14 @@ class Progress:
         self._done_before, self._clock, self._stream = done, clock, stream
         self._figures, self._shown = "", done
         self._bar: Bar | None = None
+        # What `torchrun` sets is read here, so that a bar does not take the time to import torch.
+        self._silent = os.environ.get("RANK", "0") != "0"
 
     def __enter__(self) -> Progress:
         self._start = self._last_line = self._clock()
         console = Console(file=self._stream) if self._stream else _shared_console()
+        if self._silent:
+            return self
         if console.is_terminal and not console.is_dumb_terminal:
             self._bar = _bar(console)
             self._task = self._bar.add_task(escape(self.title), total=self.total, completed=self.done, figures="")
@@ -85,6 +90,8 @@ class Progress:
         self.advance(done - self.done)
 
     def _write_line(self) -> None:
+        if self._silent:
+            return
         now = self._clock()
         elapsed, new = now - self._start, self.done - self._done_before
         parts = [f"{self.title}: {self.done:,} of {self.total:,} {self.unit}s", f"{_time(elapsed)} elapsed"]

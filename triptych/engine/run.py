@@ -1,7 +1,7 @@
 """The folder of one stage: what it was asked to do, how it went, and its result.
 
 The folder is the only state of a stage, so that the same command, given again, goes on where it stopped or, when
-`done.json` is there, returns its result at once.
+`done.json` is there, returns its result at once. With several ranks, rank 0 alone writes; all see the same.
 
     config.yaml     the resolved configuration; `load_config` reads it back
     run.json        the configuration and the inputs that the fingerprint stands for
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from triptych.config import config_dict, save_config
 from triptych.data.files import append_jsonl, encode_line, read_jsonl, write_bytes_atomic, write_json_atomic
+from triptych.engine.distributed import is_main, on_main
 from triptych.errors import TriptychError
 from triptych.group import fingerprint
 
@@ -54,10 +55,10 @@ class RunDirectory:
     ) -> None:
         self.path = Path(path)
         settings = {key: value for key, value in config_dict(config).items() if key not in ignore}
-        identity = {"config": settings, "inputs": dict(inputs or {})}
-        self.fingerprint = fingerprint(identity)
-        self._claim(identity)
-        save_config(config, self.path / "config.yaml")
+        self.identity = {"config": settings, "inputs": dict(inputs or {})}
+        """What decides the results of the run: its settings, and the fingerprints of what it reads."""
+        self.fingerprint = fingerprint(self.identity)
+        on_main(lambda: self._claim(self.identity, config))
         self._seconds_before = _read_json(self.path / "seconds.json", {"seconds": 0.0})["seconds"]
         self._start = self._recorded = time.monotonic()
         self._writer: SummaryWriter | None = None
@@ -66,7 +67,7 @@ class RunDirectory:
     @property
     def done(self) -> dict[str, Any] | None:
         """The result of the finished run, or None while there is none."""
-        finished = _read_json(self.path / "done.json", None)
+        finished = on_main(lambda: _read_json(self.path / "done.json", None))
         return finished and finished["result"]
 
     @property
@@ -81,6 +82,8 @@ class RunDirectory:
             step: number of updates done, so the first logged step is 1.
             metrics: numbers or tensors of one element. Names with a slash go in as `**{"rewards/chosen": 0.1}`.
         """
+        if not is_main():
+            return
         values = {name: value.item() if hasattr(value, "item") else value for name, value in metrics.items()}
         append_jsonl(self.path / "metrics.jsonl", [{"step": step, **values}])
         writer = self._tensorboard()
@@ -99,7 +102,7 @@ class RunDirectory:
 
         The curve of a killed and resumed run then equals that of an uninterrupted one.
         """
-        if (self.path / "metrics.jsonl").exists():
+        if is_main() and (self.path / "metrics.jsonl").exists():
             kept = b"".join(encode_line(row) for row in self.metrics() if row["step"] <= step)
             write_bytes_atomic(self.path / "metrics.jsonl", kept)
             self._purge_step = step + 1
@@ -107,7 +110,8 @@ class RunDirectory:
     def record_time(self) -> None:
         """Note the wall time spent so far; `log` does so every few seconds, a job that does not log calls this."""
         self._recorded = time.monotonic()
-        write_json_atomic(self.path / "seconds.json", {"seconds": self.seconds})
+        if is_main():
+            write_json_atomic(self.path / "seconds.json", {"seconds": self.seconds})
 
     def finish(self, result: Mapping[str, Any], seconds: float | None = None) -> dict[str, Any]:
         """Write `done.json`, the last act of a stage, and return the result.
@@ -122,7 +126,7 @@ class RunDirectory:
             "seconds": self.seconds if seconds is None else seconds,
             "result": dict(result),
         }
-        write_json_atomic(self.path / "done.json", finished)
+        on_main(lambda: write_json_atomic(self.path / "done.json", finished))
         return finished["result"]
 
     def close(self) -> None:
@@ -131,8 +135,8 @@ class RunDirectory:
             self._writer.close()
             self._writer = None
 
-    def _claim(self, identity: dict[str, Any]) -> None:
-        """Make the folder ours, or say why it is not."""
+    def _claim(self, identity: dict[str, Any], config: Any) -> None:
+        """Make the folder ours and note the configuration there, or say why it is not ours."""
         content = {item.name for item in self.path.iterdir()} if self.path.is_dir() else set()
         before = _read_json(self.path / "run.json", None)
         if before is None and "config.yaml" in content:
@@ -143,6 +147,7 @@ class RunDirectory:
                 "Give another --out, or delete that folder to run it again."
             )
         write_json_atomic(self.path / "run.json", {"fingerprint": self.fingerprint, **identity})
+        save_config(config, self.path / "config.yaml")
 
     def _tensorboard(self) -> SummaryWriter:
         if self._writer is None:

@@ -7,11 +7,15 @@ there is more than one, so that logits of a batch are never held.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
-from triptych.engine.families import Family, ImageFeatures, as_encoder_output, backbone_of, encode_images
+from triptych.engine.attention import attends_by_block
+from triptych.engine.families import Family, ImageFeatures, as_encoder_outputs, backbone_of, encode_images
+from triptych.engine.plain import PlainBatch, plain_token_logps
 from triptych.engine.trie import PackedBatch
 
 HEAD_CHUNK_ELEMENTS = 2**25
@@ -34,9 +38,9 @@ class Scores:
 
 
 def score(
-    model: torch.nn.Module, family: Family, batch: PackedBatch, features: list[ImageFeatures] | None = None
+    model: torch.nn.Module, family: Family, batch: PackedBatch | PlainBatch, features: list[ImageFeatures] | None = None
 ) -> Scores:
-    """Score every path of a packed batch with one forward.
+    """Score every path of a packed batch with one forward, or every path of a plain batch with one of its own.
 
     Args:
         model: any supported causal vision-language model, bare or under PEFT.
@@ -44,8 +48,11 @@ def score(
         features: of `batch.media`, where they are already known (a frozen vision tower).
     """
     batch = batch.to(next(model.parameters()).device)
-    hidden = hidden_states(model, family, batch, features)
-    logps = target_logps(model, hidden.flatten(0, 1), batch)
+    if isinstance(batch, PlainBatch):
+        logps = plain_token_logps(model, batch)
+    else:
+        hidden = hidden_states(model, family, batch, features)
+        logps = target_logps(model, hidden.flatten(0, 1), batch, family.logit_softcap)
     sums = torch.zeros(batch.num_paths, device=logps.device)
     sums = sums.index_add(0, batch.path_of_target, logps[batch.path_targets])
     counts = torch.bincount(batch.path_of_target, minlength=batch.num_paths)
@@ -62,27 +69,80 @@ def hidden_states(
         features = encode_images(model, family, [item.inputs for item in media], [item.num_tokens for item in media])
     images = {}
     if batch.image_order:
-        images["mm_encoder_outputs"] = {"image": as_encoder_output([features[n] for n in batch.image_order])}
-    dtype = backbone.get_input_embeddings().weight.dtype  # other weights may be quantised
+        media = [batch.media[n].inputs for n in batch.image_order]
+        images["mm_encoder_outputs"] = as_encoder_outputs([features[n] for n in batch.image_order], media)
     return backbone(
         input_ids=batch.input_ids,
-        attention_mask=batch.attention_mask(dtype),
         position_ids=batch.position_ids,
         use_cache=False,
+        **_attention(backbone, family, batch),
         **images,
     ).last_hidden_state
 
 
-def target_logps(model: torch.nn.Module, hidden: torch.Tensor, batch: PackedBatch) -> torch.Tensor:
-    """Return log p(target) for each distinct target, (N,) float32, from flat hidden states (B * T, D)."""
+def can_attend_by_block(model: torch.nn.Module, family: Family) -> bool:
+    """Say whether batches for this model may be packed `by_block`."""
+    return family.causal and attends_by_block(backbone_of(model).get_decoder())
+
+
+def _attention(backbone: torch.nn.Module, family: Family, batch: PackedBatch) -> dict[str, Any]:
+    """Return the arguments of a forward that tell who attends to whom."""
+    if batch.blocks is not None and family.causal and attends_by_block(backbone.get_decoder()):
+        # Attention that did not read `packed` would show it: every number would be NaN.
+        nothing = torch.full((1, 1, 1, 1), torch.nan, device=batch.input_ids.device)
+        return {"attention_mask": nothing, "packed": batch}
+    dtype = backbone.get_input_embeddings().weight.dtype  # other weights may be quantised
+    if family.causal:
+        return {"attention_mask": batch.attention_mask(dtype)}
+    return {"attention_mask": family.attention_mask(batch.subtree_end, batch.block_end, dtype)}
+
+
+def target_logps(
+    model: torch.nn.Module, hidden: torch.Tensor, batch: PackedBatch, softcap: float | None = None
+) -> torch.Tensor:
+    """Return log p(target) for each distinct target, (N,) float32, from flat hidden states (B * T, D).
+
+    Args:
+        softcap: see `Family.logit_softcap`.
+    """
     head = model.get_output_embeddings()
     states = hidden[batch.predecessors]
     rows_per_chunk = max(1, HEAD_CHUNK_ELEMENTS // head.weight.shape[0])
     if len(states) <= rows_per_chunk:
-        return _token_logps(head, states, batch.target_ids)
+        return _token_logps(head, softcap, states, batch.target_ids)
     chunks = zip(states.split(rows_per_chunk), batch.target_ids.split(rows_per_chunk), strict=True)
-    return torch.cat([checkpoint(_token_logps, head, *chunk, use_reentrant=False) for chunk in chunks])
+    return torch.cat([checkpoint(_token_logps, head, softcap, *chunk, use_reentrant=False) for chunk in chunks])
 
 
-def _token_logps(head: torch.nn.Module, states: torch.Tensor, token_ids: torch.Tensor) -> torch.Tensor:
-    return -torch.nn.functional.cross_entropy(head(states).float(), token_ids, reduction="none")
+def _token_logps(
+    head: torch.nn.Module, softcap: float | None, states: torch.Tensor, token_ids: torch.Tensor
+) -> torch.Tensor:
+    logits = head(states)
+    if softcap is not None:
+        logits = softcap * torch.tanh(logits / softcap)
+    return _LogSoftmaxAt.apply(logits.float(), token_ids)
+
+
+class _LogSoftmaxAt(torch.autograd.Function):
+    """log softmax(logits) at one token each: (N, V), (N,) -> (N,).
+
+    It turns the logits into probabilities and these into the gradient in place, so that one tensor of that size is
+    held instead of three. Nothing else reads the output of the head; if something did, autograd would raise.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logits: torch.Tensor, token_ids: torch.Tensor) -> torch.Tensor:
+        token_ids = token_ids.unsqueeze(1)
+        highest = logits.amax(1, keepdim=True)
+        chosen = logits.gather(1, token_ids) - highest
+        probabilities = logits.detach().sub_(highest).exp_()
+        total = probabilities.sum(1, keepdim=True)
+        ctx.save_for_backward(probabilities.div_(total), token_ids)
+        return (chosen - total.log_()).squeeze(1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_output: torch.Tensor) -> tuple[torch.Tensor, None]:
+        probabilities, token_ids = ctx.saved_tensors
+        grad_output = grad_output.unsqueeze(1)
+        return probabilities.mul_(-grad_output).scatter_add_(1, token_ids, grad_output), None

@@ -21,9 +21,9 @@ class TrainingConfig(OptimizerSettings):
     per_device_train_batch_size: int = 8
     """Items (documents, rows or pairs) per micro-batch."""
     gradient_accumulation_steps: int = 1
-    """Micro-batches per optimiser step; the update does not depend on how a step is cut."""
-    row_tokens: int = 1024
-    """Most tokens side by side in one packed row."""
+    """Micro-batches per optimiser step, over all GPUs together; the update does not depend on how a step is cut."""
+    row_tokens: int = 8192
+    """Most tokens of a prompt with all its completions, and of a padded row; more are cut apart between completions."""
     seed: int = 0
     """Decides the order of the data and every random draw."""
     bf16: bool = False
@@ -38,8 +38,12 @@ class TrainingConfig(OptimizerSettings):
     """Dropout inside the adapters."""
     lora_target_modules: list[str] = field(default_factory=list)
     """Names of the linear layers that get an adapter; empty takes all of the language model."""
+    load_in_4bit: bool = False
+    """Keep the language model in 4 bits (NF4) and train adapters on it: QLoRA. Needs lora_r and the extra `qlora`."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, more time."""
+    cpu_offload: bool = False
+    """On several GPUs: keep the shards of weights, gradients and optimizer in main memory. Saves memory, costs time."""
     logging_steps: int = 10
     """Steps between lines of metrics.jsonl."""
     save_steps: int = 200
@@ -53,8 +57,15 @@ class TrainingConfig(OptimizerSettings):
         for name in ("max_steps", "save_steps"):
             if getattr(self, name) < 0:
                 raise TriptychError(f"{name} is {getattr(self, name)}; it must not be negative.")
+        if self.load_in_4bit and not self.lora_r:
+            raise TriptychError("load_in_4bit trains adapters on 4-bit weights; set lora_r, to 16 for instance.")
         if not self.max_steps and not self.num_train_epochs > 0:
             raise TriptychError(f"num_train_epochs is {self.num_train_epochs}; it must be positive, or set max_steps.")
+
+    @property
+    def compute_dtype(self) -> str:
+        """Name of the precision that matrix products are computed in."""
+        return "bfloat16" if self.bf16 else "float32"
 
     @property
     def items_per_step(self) -> int:

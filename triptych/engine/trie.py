@@ -12,39 +12,26 @@ Letters: B rows, T tokens of the longest row, A position axes (1, or 3 for M-RoP
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, fields
+from functools import partial
 
 import numpy as np
 import torch
 
 from triptych.data.batches import pack_rows
 from triptych.engine.encode import EncodedMedia
+from triptych.engine.plain import PlainBatch, plain_batch
+from triptych.engine.segments import Block, TokenPath, Trie
 from triptych.errors import DataError
 
-MOST_IMAGE_TOKENS = 1_000_000
-"""No picture takes more tokens than this; it keeps identities of image tokens apart."""
+PAIRS_PER_TOKEN, PAIRS_PER_BLOCK = 2**10, 2**13
+"""What a token costs in matrix products, and a block of attention in calls, in query-key pairs: of the order measured
+on a CPU for decoders 128 to 512 wide. They decide which layout is taken and nothing else."""
+MOST_WIDTHS, WORTHWHILE = 3, 0.9
+"""Narrower rows that are tried, and the share of the cost of the widest ones that they must stay below."""
 
 
-@dataclass(frozen=True)
-class TokenPath:
-    """One sequence of tokens from the root to a leaf.
-
-    Attributes:
-        input_ids: T token ids, image placeholders expanded.
-        targets: T flags, True where the token counts in the loss. The first token never can.
-        position_ids: (A, T).
-        media: the pictures in order of their placeholders.
-        image_token_id: the placeholder; -1 where there is none.
-    """
-
-    input_ids: list[int]
-    targets: list[bool]
-    position_ids: torch.Tensor
-    media: tuple[EncodedMedia, ...] = ()
-    image_token_id: int = -1
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PackedBatch:
     """Rows of packed tries, ready for one forward.
 
@@ -52,8 +39,11 @@ class PackedBatch:
         input_ids: (B, T), padded; a padding token is no placeholder and attends to itself only.
         position_ids: (B, T), or (A, B, T) where A > 1.
         subtree_end: (B, T), one past the last token below each token.
+        block_end: (B, T), one past the two-way span a token belongs to; 0 where it belongs to none.
         media: distinct pictures; each is encoded once.
         image_order: index into `media` of each picture in the flattened rows.
+        blocks: the one row's attention, block by block, each token's outermost ancestor first; None where rows are to
+            be computed with a dense mask.
         predecessors: (N,) flat index (row * T + column) whose hidden state predicts the target.
         target_ids: (N,) token id to be predicted.
         path_targets: (M,) index into the N targets, path after path.
@@ -67,8 +57,10 @@ class PackedBatch:
     input_ids: torch.Tensor
     position_ids: torch.Tensor
     subtree_end: torch.Tensor
+    block_end: torch.Tensor
     media: list[EncodedMedia]
     image_order: list[int]
+    blocks: list[Block] | None
     predecessors: torch.Tensor
     target_ids: torch.Tensor
     path_targets: torch.Tensor
@@ -88,20 +80,24 @@ class PackedBatch:
 
     def to(self, device: torch.device | str) -> PackedBatch:
         """Return the batch with its tensors on `device`; pictures stay where they are until they are encoded."""
-        moved = {
-            name: value.to(device) if isinstance(value, torch.Tensor) else value for name, value in vars(self).items()
-        }
-        return PackedBatch(**moved)
+        values = ((item.name, getattr(self, item.name)) for item in fields(self))
+        return PackedBatch(
+            **{name: value.to(device) if isinstance(value, torch.Tensor) else value for name, value in values}
+        )
 
 
-def pack(units: Sequence[Sequence[TokenPath]], row_tokens: int, *, share: bool = True) -> PackedBatch:
-    """Pack units of paths into rows.
+def pack(
+    units: Sequence[Sequence[TokenPath]], row_tokens: int, *, share: bool = True, by_block: bool = False
+) -> PackedBatch | PlainBatch:
+    """Pack units of paths into rows; where the model allows none, put the paths side by side.
 
     Args:
-        units: paths of one unit stand in one row and share beginnings; different units share nothing. A unit that does
-            not fit in a row is cut between paths, and its parts share nothing either.
-        row_tokens: most tokens in a row.
+        units: paths of one unit share beginnings; different units share nothing. A unit of more than `row_tokens`
+            tokens is cut between paths, and its parts share nothing either.
+        row_tokens: most tokens of a row, and of a unit.
         share: False lays every path out by itself (documents of pre-training).
+        by_block: the model can attend by block (`attends_by_block`). Then everything is laid out in one row without
+            padding, of any length, unless rows with a dense mask are cheaper.
 
     Returns:
         the batch; its paths are numbered in the order given.
@@ -109,115 +105,46 @@ def pack(units: Sequence[Sequence[TokenPath]], row_tokens: int, *, share: bool =
     Raises:
         DataError: kind `too_long`, a path has more tokens than a row.
     """
+    if not all(path.packed for paths in units for path in paths):
+        return plain_batch(units, row_tokens)
     tries = [trie for paths in units for trie in _tries(list(paths), row_tokens, share)]
-    rows = pack_rows([trie.num_tokens for trie in tries], row_tokens)
+    rows = _padded_rows([trie.num_tokens for trie in tries], row_tokens)
+    by_block = by_block and _cost_of_blocks(tries) < _cost_of_rows([trie.num_tokens for trie in tries], rows)
+    if by_block:
+        rows = [list(range(len(tries)))]
     for number, row in enumerate(rows):
         column = 0
         for n in row:
             tries[n].place(number, column)
             column += tries[n].num_tokens
-    return _lay_out(tries, rows)
+    return _lay_out(tries, rows, by_block=by_block)
 
 
-@dataclass(frozen=True, eq=False)
-class _Sequence:
-    """A path as the trie compares it.
-
-    `keys` are what must be equal for two tokens to be one: the id, or for an image token its picture and offset.
-    `starts` are the indices of the first image token of each picture.
-    """
-
-    path: TokenPath
-    keys: list[int]
-    starts: list[int]
+def _padded_rows(lengths: list[int], row_tokens: int) -> list[list[int]]:
+    """Fill rows of `row_tokens` tokens, or narrower ones where dense masks would cost clearly less."""
+    wide = pack_rows(lengths, row_tokens)
+    widths = range(max(lengths), row_tokens, max(lengths))[:MOST_WIDTHS]
+    narrow = min((pack_rows(lengths, width) for width in widths), key=partial(_cost_of_rows, lengths), default=wide)
+    return narrow if _cost_of_rows(lengths, narrow) < WORTHWHILE * _cost_of_rows(lengths, wide) else wide
 
 
-@dataclass(eq=False)
-class _Segment:
-    """A run of tokens without a branch: tokens `start` to `end` of `source`, below `parent`."""
-
-    source: _Sequence
-    start: int
-    end: int
-    parent: _Segment | None
-    children: list[_Segment] = field(default_factory=list)
-    column: int = -1
-    subtree_end: int = -1
-
-    def __len__(self) -> int:
-        return self.end - self.start
-
-    @property
-    def num_attended(self) -> int:
-        """Tokens attended to, summed over the segment: 1 at the root of the trie, one more at each token below."""
-        return (self.end - self.start) * (self.start + self.end + 1) // 2
-
-    def columns(self) -> np.ndarray:
-        """Return the columns of all tokens from the root to the end of this segment."""
-        parts, segment = [], self
-        while segment is not None:
-            parts.append(np.arange(segment.column, segment.column + len(segment)))
-            segment = segment.parent
-        return np.concatenate(parts[::-1])
-
-    def media(self) -> list[EncodedMedia]:
-        """Return the pictures whose tokens begin in this segment, in order."""
-        pairs = zip(self.source.starts, self.source.path.media, strict=True)
-        return [item for start, item in pairs if self.start <= start < self.end]
+def _cost_of_rows(lengths: list[int], rows: list[list[int]]) -> int:
+    """Return the cost of padded rows with dense masks, in pairs of query and key."""
+    num_columns = max(sum(lengths[n] for n in row) for row in rows)
+    return len(rows) * num_columns * (num_columns + PAIRS_PER_TOKEN)
 
 
-class _Trie:
-    """The paths of one unit as segments in depth-first order."""
-
-    def __init__(self, paths: Sequence[TokenPath], *, share: bool) -> None:
-        self.paths = list(paths)
-        self.roots: list[_Segment] = []
-        numbers: dict[str, int] = {}
-        self.leaves = [self._insert(_sequence(path, numbers), share) for path in paths]
-        self.order = self._depth_first()
-        self.num_tokens = sum(len(segment) for segment in self.order)
-        self.row = -1
-
-    def place(self, row: int, column: int) -> None:
-        """Give every segment its columns, counted from `column` of `row`."""
-        self.row = row
-        for segment in self.order:
-            segment.column = column
-            column += len(segment)
-        for segment in reversed(self.order):
-            last = segment.children[-1].subtree_end if segment.children else segment.column + len(segment)
-            segment.subtree_end = last
-
-    def _depth_first(self) -> list[_Segment]:
-        order, stack = [], self.roots[::-1]
-        while stack:
-            segment = stack.pop()
-            order.append(segment)
-            stack.extend(segment.children[::-1])
-        return order
-
-    def _insert(self, source: _Sequence, share: bool) -> _Segment:
-        """Walk down as far as the tokens agree, branch off there, and return the segment where the path ends."""
-        keys = source.keys
-        parent, siblings, depth = None, self.roots, 0
-        while share and depth < len(keys):
-            branch = next((item for item in siblings if item.source.keys[item.start] == keys[depth]), None)
-            if branch is None:
-                break
-            depth += _common_length(branch.source.keys, keys, depth, min(branch.end, len(keys)))
-            if depth < branch.end:
-                branch = _split(branch, depth, siblings)
-            parent, siblings = branch, branch.children
-        if depth == len(keys) and parent is not None:
-            return parent
-        leaf = _Segment(source, depth, len(keys), parent)
-        siblings.append(leaf)
-        return leaf
+def _cost_of_blocks(tries: list[Trie]) -> int:
+    """Return the cost of one row whose attention is computed by block, in pairs of query and key."""
+    segments = [segment for trie in tries for segment in trie.order]
+    num_blocks = sum(1 + bool(segment.children) for segment in segments)
+    num_tokens, num_attended = sum(trie.num_tokens for trie in tries), sum(item.num_attended for item in segments)
+    return num_attended + num_blocks * PAIRS_PER_BLOCK + num_tokens * PAIRS_PER_TOKEN
 
 
-def _tries(paths: list[TokenPath], row_tokens: int, share: bool) -> list[_Trie]:
+def _tries(paths: list[TokenPath], row_tokens: int, share: bool) -> list[Trie]:
     """Return the trie of a unit, or of its halves where it is too large for a row."""
-    trie = _Trie(paths, share=share)
+    trie = Trie(paths, share=share)
     if trie.num_tokens <= row_tokens:
         return [trie]
     if len(paths) == 1:
@@ -230,52 +157,7 @@ def _tries(paths: list[TokenPath], row_tokens: int, share: bool) -> list[_Trie]:
     return _tries(paths[:half], row_tokens, share) + _tries(paths[half:], row_tokens, share)
 
 
-def _sequence(path: TokenPath, numbers: dict[str, int]) -> _Sequence:
-    """Give image tokens their identities; `numbers` counts the distinct pictures of the unit."""
-    if not path.media:
-        return _Sequence(path, path.input_ids, [])
-    keys, starts, index = list(path.input_ids), [], 0
-    for item in path.media:
-        identity = -1 - numbers.setdefault(item.key, len(numbers)) * MOST_IMAGE_TOKENS
-        left = item.num_tokens
-        starts.append(keys.index(path.image_token_id, index))
-        while left:  # one turn for a picture in one run, several where separators stand between its tiles
-            index = keys.index(path.image_token_id, index)
-            length = _run_length(keys, index, path.image_token_id, left)
-            keys[index : index + length] = range(identity, identity - length, -1)
-            identity, index, left = identity - length, index + length, left - length
-    return _Sequence(path, keys, starts)
-
-
-def _run_length(ids: list[int], start: int, token: int, most: int) -> int:
-    if ids[start : start + most].count(token) == most:
-        return most
-    return next((n for n, value in enumerate(ids[start:]) if value != token), len(ids) - start)
-
-
-def _common_length(first: list[int], second: list[int], start: int, end: int) -> int:
-    """Return how many items agree from `start` on, by bisection: comparing slices is fast."""
-    if first[start:end] == second[start:end]:
-        return end - start
-    low, high = start, end  # all before `low` agree; a difference lies in [low, high)
-    while high - low > 1:
-        middle = (low + high) // 2
-        if first[low:middle] == second[low:middle]:
-            low = middle
-        else:
-            high = middle
-    return low - start
-
-
-def _split(segment: _Segment, at: int, siblings: list[_Segment]) -> _Segment:
-    """Cut a segment in two at `at`; return the new upper part. The lower part stays the same object."""
-    upper = _Segment(segment.source, segment.start, at, segment.parent, [segment])
-    siblings[siblings.index(segment)] = upper
-    segment.start, segment.parent = at, upper
-    return upper
-
-
-def _lay_out(tries: list[_Trie], rows: list[list[int]]) -> PackedBatch:
+def _lay_out(tries: list[Trie], rows: list[list[int]], *, by_block: bool) -> PackedBatch:
     """Write the tries of each row side by side and index every path's targets."""
     num_columns = max(sum(tries[n].num_tokens for n in row) for row in rows)
     num_axes = tries[0].paths[0].position_ids.shape[0]
@@ -283,6 +165,7 @@ def _lay_out(tries: list[_Trie], rows: list[list[int]]) -> PackedBatch:
     padding_id = 1 if any(path.image_token_id == 0 for trie in tries for path in trie.paths) else 0
     input_ids = np.full(shape, padding_id, np.int64)
     subtree_end = np.tile(np.arange(1, num_columns + 1), (len(rows), 1))
+    block_end = np.zeros(shape, np.int64)
     position_ids = np.zeros((num_axes, *shape), np.int64)
     media: dict[str, EncodedMedia] = {}
     order: list[str] = []
@@ -292,6 +175,8 @@ def _lay_out(tries: list[_Trie], rows: list[list[int]]) -> PackedBatch:
         input_ids[row, place] = segment.source.path.input_ids[part]
         position_ids[:, row, place] = segment.source.path.position_ids[:, part]
         subtree_end[row, place] = segment.subtree_end
+        for start, end in segment.two_way():
+            block_end[row, start:end] = end
         for item in segment.media():
             media.setdefault(item.key, item)
             order.append(item.key)
@@ -300,8 +185,12 @@ def _lay_out(tries: list[_Trie], rows: list[list[int]]) -> PackedBatch:
         input_ids=torch.from_numpy(input_ids),
         position_ids=torch.from_numpy(position_ids if num_axes > 1 else position_ids[0]),
         subtree_end=torch.from_numpy(subtree_end),
+        block_end=torch.from_numpy(block_end),
         media=list(media.values()),
         image_order=[numbers[key] for key in order],
+        blocks=[block for trie in in_order for segment in trie.order for block in segment.blocks()]
+        if by_block
+        else None,
         num_paths=sum(len(trie.paths) for trie in tries),
         num_tokens=sum(trie.num_tokens for trie in tries),
         num_attended=sum(segment.num_attended for trie in tries for segment in trie.order),
@@ -310,7 +199,7 @@ def _lay_out(tries: list[_Trie], rows: list[list[int]]) -> PackedBatch:
     )
 
 
-def _index_targets(tries: list[_Trie], num_columns: int) -> dict[str, torch.Tensor]:
+def _index_targets(tries: list[Trie], num_columns: int) -> dict[str, torch.Tensor]:
     """Find, for every path, where its targets and their predecessors lie, and number the distinct ones."""
     places, before, tokens, owners = [], [], [], []
     ends = ((trie, path, leaf) for trie in tries for path, leaf in zip(trie.paths, trie.leaves, strict=True))

@@ -15,6 +15,7 @@ from triptych.engine.flops import (
     training_flops,
 )
 from triptych.engine.trie import PackedBatch
+from triptych.models.four_bit import num_weights
 
 
 class Workload:
@@ -26,7 +27,7 @@ class Workload:
 
     def __init__(self, model: nn.Module) -> None:
         backbone = backbone_of(model)
-        decoder = next(module for name, module in backbone.named_children() if name in ("language_model", "text_model"))
+        decoder = model.get_decoder()
         config = model.config.get_text_config()
         self._decoder_parameters = matrix_parameters(decoder)
         self._vision_parameters = matrix_parameters(backbone) - self._decoder_parameters
@@ -42,13 +43,32 @@ class Workload:
 
     def training_flops(self, batch: PackedBatch) -> int:
         """Return the model FLOPs of a forward and backward pass over the batch."""
-        decoder = training_flops(
-            0, 0, num_layers=self._num_layers, attention_width=self._width, num_attended=batch.num_attended
-        )  # no weights of its own: both of its inputs get gradients, also where the weights around it are frozen
-        decoder += training_flops(self._decoder_parameters, batch.num_tokens, passes=self._decoder_passes)
-        head = training_flops(self._head_parameters, len(batch.predecessors), passes=self._decoder_passes)
-        num_patches = sum(item.inputs["pixel_values"].numel() for item in batch.media) // self._patch_pixels
-        return decoder + head + training_flops(self._vision_parameters, num_patches, passes=self._vision_passes)
+        # Attention has no weights: both of its inputs get gradients, also where the weights around it are frozen.
+        return self._flops(batch, FORWARD_AND_BACKWARD, self._decoder_passes, self._vision_passes)
+
+    def forward_flops(self, batch: PackedBatch) -> int:
+        """Return the model FLOPs of a forward pass over the batch."""
+        return self._flops(batch, FORWARD, FORWARD, FORWARD)
+
+    def num_patches(self, batch: PackedBatch) -> int:
+        """Return the patches that pass through the vision tower; 0 where the model does not say how large they are."""
+        pixels = [
+            tensor.numel() for item in batch.media for name, tensor in item.inputs.items() if "pixel_values" in name
+        ]
+        return sum(pixels) // self._patch_pixels if self._patch_pixels else 0
+
+    def _flops(self, batch: PackedBatch, attention_passes: int, decoder_passes: int, vision_passes: int) -> int:
+        flops = training_flops(
+            0,
+            0,
+            num_layers=self._num_layers,
+            attention_width=self._width,
+            num_attended=batch.num_attended,
+            passes=attention_passes,
+        )
+        flops += training_flops(self._decoder_parameters, batch.num_tokens, passes=decoder_passes)
+        flops += training_flops(self._head_parameters, len(batch.predecessors), passes=decoder_passes)
+        return flops + training_flops(self._vision_parameters, self.num_patches(batch), passes=vision_passes)
 
 
 def _trained(module: nn.Module) -> bool:
@@ -57,12 +77,14 @@ def _trained(module: nn.Module) -> bool:
 
 def _mostly_trained(module: nn.Module) -> bool:
     trained = sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
-    return 2 * trained > sum(parameter.numel() for parameter in module.parameters())
+    return 2 * trained > sum(num_weights(parameter) for parameter in module.parameters())
 
 
-def _patch_pixels(config: Any) -> int:
+def _patch_pixels(config: Any) -> int | None:
     """Numbers in one patch: colours times the patch's area, times frames where a patch spans several."""
-    vision = config.vision_config
-    side = vision.patch_size
+    vision = getattr(config, "vision_config", None)
+    side = getattr(vision, "patch_size", None)
+    if side is None:
+        return None
     area = side[0] * side[1] if isinstance(side, list | tuple) else side**2
     return 3 * area * getattr(vision, "temporal_patch_size", 1)

@@ -132,10 +132,12 @@ class BranchCache(Cache):
     Args:
         prompts: their keys and values are never written to.
         max_samples: most samples there will be, and so the most rows.
+        windows: per layer how many tokens it looks back, its own included; None for all. Empty for no windows.
     """
 
-    def __init__(self, prompts: Prompts, max_samples: int) -> None:
+    def __init__(self, prompts: Prompts, max_samples: int, windows: Sequence[int | None] = ()) -> None:
         super().__init__(layers=[BranchLayer(max_samples) for _ in prompts.layers])
+        self.windows = windows or [None] * len(prompts.layers)
         self.prompts = prompts
         self.prompt_of_row = torch.arange(len(prompts.lengths), device=prompts.lengths.device)
 
@@ -198,9 +200,20 @@ class BranchCache(Cache):
         self.row_of_slot = order.new_zeros(self.table[0] * self.table[1]).index_copy_(0, slots, order)
         if torch.equal(self.row_of_slot, ranks):
             self.slot_of_row = self.row_of_slot = None
-        columns = torch.arange(self.prompts.layers[0][0].shape[2], device=lengths.device)
-        padding = columns >= lengths[:, None]
-        self.padding = padding[:, None, None] if bool(padding.any()) else None  # (G, 1, 1, P)
+        shortest, longest = int(lengths.min()), self.prompts.layers[0][0].shape[2]
+        columns = torch.arange(shortest, longest, device=lengths.device)  # the others are padding for no prompt
+        self.padding = (columns >= lengths[:, None])[:, None, None] if shortest < longest else None  # (G, 1, 1, -)
+
+    def hidden(self, window: int | None, num_drawn: int) -> torch.Tensor | None:
+        """Return what a window hides of prompts and drawn tokens, (G, 1, 1, P + S) with S = `num_drawn`, or None."""
+        num_columns = self.prompts.layers[0][0].shape[2]
+        if window is None or num_columns + num_drawn <= window:
+            return None
+        lengths = self.prompts.lengths[:, None]
+        prompt = torch.arange(num_columns, device=lengths.device).expand(len(lengths), -1)
+        drawn = lengths + torch.arange(num_drawn, device=lengths.device)
+        places = torch.cat([prompt, drawn], dim=1)
+        return (places <= lengths + num_drawn - 1 - window)[:, None, None]
 
     def to_slots(self, rows: torch.Tensor) -> torch.Tensor:
         """(U, H, R, x) -> (G, H, N * R, x): the rows of a prompt side by side."""
@@ -238,32 +251,37 @@ def branch_attention(
         attention_mask: None; what is hidden is known to `branches`.
         branches: the cache that the same forward updates.
         scaling: factor of the scores; D ** -0.5 unless given.
-        softcap: must be None, like `s_aux`.
-        s_aux: attention sinks.
+        softcap: c where scores x become c * tanh(x / c).
+        s_aux: attention sinks; must be None.
 
     Returns:
         (U, 1, H * R, D) and no weights.
 
     Raises:
-        TriptychError: the decoder caps its scores or has attention sinks.
+        TriptychError: the decoder has attention sinks.
     """
-    if softcap is not None or s_aux is not None:
+    if s_aux is not None:
         raise TriptychError(
-            "The language model caps its attention scores or has attention sinks, which the local sampler cannot do; "
-            "sample from it through a server."
+            "The language model has attention sinks, which the local sampler lacks; sample from it through a server."
         )
     prompt_keys, prompt_values = branches.prompts.layers[module.layer_idx]
     num_rows, num_heads = key.shape[:2]
     query = query.reshape(num_rows, num_heads, -1, query.shape[-1])
     query = query * (query.shape[-1] ** -0.5 if scaling is None else scaling)
 
+    # The scores of the prompt are by far the most: they are never rearranged, the others come to them.
     prompt_scores = branches.to_slots(query) @ prompt_keys.transpose(2, 3)  # (G, H, N * R, P)
+    scores = torch.cat([prompt_scores, branches.to_slots(query @ key.transpose(2, 3))], dim=-1)  # (G, H, N * R, P + S)
+    if softcap is not None:
+        scores = softcap * torch.tanh(scores / softcap)
     if branches.padding is not None:
-        prompt_scores.masked_fill_(branches.padding, -torch.inf)
-    scores = torch.cat([branches.to_rows(prompt_scores), query @ key.transpose(2, 3)], dim=-1)  # (U, H, R, P + S)
+        end = prompt_keys.shape[2]
+        scores[..., end - branches.padding.shape[-1] : end].masked_fill_(branches.padding, -torch.inf)
+    if (hidden := branches.hidden(branches.windows[module.layer_idx], key.shape[2])) is not None:
+        scores.masked_fill_(hidden, -torch.inf)
     weights = scores.softmax(-1, dtype=torch.float32).to(query.dtype)
     prompt_weights, own_weights = weights.split([prompt_keys.shape[2], key.shape[2]], dim=-1)
-    output = branches.to_rows(branches.to_slots(prompt_weights) @ prompt_values) + own_weights @ value  # (U, H, R, D)
+    output = branches.to_rows(prompt_weights @ prompt_values) + branches.to_rows(own_weights) @ value  # (U, H, R, D)
     return output.reshape(num_rows, 1, -1, output.shape[-1]), None
 
 

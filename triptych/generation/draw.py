@@ -93,19 +93,36 @@ def inverse_cdf(logits: torch.Tensor, rows: torch.Tensor, uniform: torch.Tensor)
     Returns:
         token ids (B,), int64.
     """
-    weights = (logits - logits.amax(-1, keepdim=True)).exp_()
-    cumulative = weights.cumsum(-1)[rows]
+    cumulative = logits.softmax(-1).cumsum(-1)[rows]
     total = cumulative[:, -1:]
     # Rounding may lift u * total to the total itself, where no token lies.
     target = torch.minimum(uniform[:, None] * total, torch.nextafter(total, torch.zeros_like(total)))
     return torch.searchsorted(cumulative, target, right=True)[:, 0]
 
 
-def draw(logits: torch.Tensor, rows: torch.Tensor, uniform: torch.Tensor, params: SamplingParams) -> torch.Tensor:
-    """Draw one token per sample: temperature, then top-k, then top-p, then the inverse CDF.
+def process_logits(logits: torch.Tensor, params: SamplingParams) -> torch.Tensor:
+    """Return the logits whose softmax is drawn from: temperature, then top-k, then top-p, as `generate` has them.
 
     Args:
         logits: (R, V), any floating type; the maths is float32.
+        params: its temperature is not 0.
+
+    Returns:
+        (R, V) float32, -inf where a token is not kept.
+    """
+    logits = logits.float() / params.temperature
+    if params.top_k:
+        logits = keep_top_k(logits, params.top_k)
+    if params.top_p < 1:
+        logits = keep_top_p(logits, params.top_p)
+    return logits
+
+
+def draw(logits: torch.Tensor, rows: torch.Tensor, uniform: torch.Tensor, params: SamplingParams) -> torch.Tensor:
+    """Draw one token per sample from the processed logits.
+
+    Args:
+        logits: (R, V), any floating type.
         rows: (B,) row of `logits` each sample draws from.
         uniform: (B,) in [0, 1), float32.
         params: temperature 0 takes the most likely token, and the numbers do not matter.
@@ -115,9 +132,4 @@ def draw(logits: torch.Tensor, rows: torch.Tensor, uniform: torch.Tensor, params
     """
     if params.temperature == 0:
         return logits.argmax(-1)[rows]
-    logits = logits.float() / params.temperature
-    if params.top_k:
-        logits = keep_top_k(logits, params.top_k)
-    if params.top_p < 1:
-        logits = keep_top_p(logits, params.top_p)
-    return inverse_cdf(logits, rows, uniform)
+    return inverse_cdf(process_logits(logits, params), rows, uniform)

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -23,12 +22,15 @@ from typing import Any
 import torch
 from transformers.cache_utils import DynamicCache
 
-from triptych.engine.encode import EncodedMedia, EncodedPrompt, Encoder
-from triptych.engine.families import ImageFeatures, as_encoder_output, backbone_of, encode_images
+from triptych.engine.encode import EncodedPrompt, Encoder
+from triptych.engine.families import Family, ImageFeatures, as_encoder_outputs, backbone_of, encode_images
+from triptych.engine.families.masks import layer_windows
 from triptych.errors import DataError, TriptychError
 from triptych.generation.branches import BranchCache, Prompts, attending_to_branches
 from triptych.generation.draw import draw, stream_seeds, uniforms
+from triptych.generation.plain import check_logits, draw_plain
 from triptych.generation.protocol import Request, Sample, SamplingParams
+from triptych.generation.window import Drawn, Prompt, Window
 
 WINDOW_BATCHES = 4
 """Batches' worth of samples read ahead, among which prompts of like length are found."""
@@ -36,60 +38,6 @@ WINDOW_BYTES = 2**30
 """Most bytes of preprocessed pictures held at once."""
 PREFILL_TOKENS = 4096
 """Most prompt tokens, padding included, in one prefill forward (a longer prompt has one of its own)."""
-
-
-@dataclass
-class _Prompt:
-    """A distinct prompt, and which requests of the window ask it."""
-
-    input_ids: list[int]
-    media: list[EncodedMedia]
-    asked_by: list[int] = field(default_factory=list)
-    num_samples: int = 0
-
-
-@dataclass
-class _Window:
-    """Consecutive requests that are answered before the next are read."""
-
-    requests: list[Request] = field(default_factory=list)
-    prompts: dict[Any, _Prompt] = field(default_factory=dict)
-    pictures: dict[str, EncodedMedia] = field(default_factory=dict)
-    num_samples: int = 0
-    num_bytes: int = 0
-
-    def add(self, request: Request, encoded: EncodedPrompt) -> None:
-        for item in encoded.media:
-            if item.key not in self.pictures:
-                self.pictures[item.key] = item
-                self.num_bytes += sum(tensor.nbytes for tensor in item.inputs.values())
-        media = [self.pictures[item.key] for item in encoded.media]
-        identity = (tuple(encoded.input_ids), tuple(item.key for item in media))
-        prompt = self.prompts.setdefault(identity, _Prompt(encoded.input_ids, media))
-        prompt.asked_by.append(len(self.requests))
-        prompt.num_samples += request.num_samples
-        self.requests.append(request)
-        self.num_samples += request.num_samples
-
-    def batches(self, batch_sequences: int) -> list[list[_Prompt]]:
-        """Cut the prompts, ordered by length, into batches of at most `batch_sequences` samples or of one prompt."""
-        batches: list[list[_Prompt]] = []
-        room = 0
-        for prompt in sorted(self.prompts.values(), key=lambda prompt: len(prompt.input_ids)):
-            if not batches or prompt.num_samples > room:
-                batches.append([])
-                room = batch_sequences
-            batches[-1].append(prompt)
-            room -= prompt.num_samples
-        return batches
-
-
-@dataclass(frozen=True)
-class _Drawn:
-    """Token ids drawn for each sample up to and including its stop token, and whether there is one."""
-
-    token_ids: list[list[int]]
-    stopped: list[bool]
 
 
 class LocalGenerator:
@@ -102,7 +50,8 @@ class LocalGenerator:
     same result therefore cuts its job into fixed blocks of requests, and calls `generate` once per block.
 
     Args:
-        model: any supported causal vision-language model, bare or under PEFT; used in its dtype and on its device.
+        model: any supported causal vision-language model, bare or under PEFT; used in its dtype and on its device. One
+            whose prompts cannot be shared draws by its own `generate`.
         encoder: turns its groups into tokens.
         batch_sequences: most samples decoded together. Memory grows with it: the keys and values of the distinct
             prompts of a batch, and those of every token drawn.
@@ -115,14 +64,15 @@ class LocalGenerator:
         if batch_sequences < 1:
             raise TriptychError(f"batch_sequences is {batch_sequences}; it must be at least 1.")
         self.model, self.encoder, self.batch_sequences = model, encoder, batch_sequences
-        self.decoder = backbone_of(model).get_decoder()
-        if not self.decoder._supports_attention_backend:
+        self.decoder = backbone_of(model).get_decoder() if encoder.family.packed else None
+        if self.decoder is not None and not self.decoder._supports_attention_backend:
             raise TriptychError(
                 f"The language model is a {type(self.decoder).__name__}, whose attention cannot be replaced by that of "
                 "the local sampler; sample from it through a server."
             )
         self.name: str = model.config.name_or_path or model.config.model_type
         self.context_tokens = _context_tokens(model.config)
+        self.windows = layer_windows(model.config.get_text_config())
 
     def generate(self, requests: Sequence[Request], params: SamplingParams, *, root: Path) -> Iterator[list[Sample]]:
         """Yield the samples of each request in the order of the requests, window after window.
@@ -131,12 +81,13 @@ class LocalGenerator:
             DataError: a prompt that cannot be encoded, or whose answer might not fit the context of the model.
             TriptychError: the model's logits are not numbers.
         """
+        answer = self._answer if self.encoder.family.packed else self._answer_plainly
         for window in self._windows(requests, params, root):
-            yield from self._answer(window, params)
+            yield from answer(window, params)
 
-    def _windows(self, requests: Iterable[Request], params: SamplingParams, root: Path) -> Iterator[_Window]:
+    def _windows(self, requests: Iterable[Request], params: SamplingParams, root: Path) -> Iterator[Window]:
         """Encode requests until a window is full."""
-        window = _Window()
+        window = Window()
         for request in requests:
             encoded = self.encoder.prompt(
                 request.group, root, without_media=request.without_media, prefix=request.prefix
@@ -145,7 +96,7 @@ class LocalGenerator:
             window.add(request, encoded)
             if window.num_samples >= WINDOW_BATCHES * self.batch_sequences or window.num_bytes >= WINDOW_BYTES:
                 yield window
-                window = _Window()
+                window = Window()
         if window.requests:
             yield window
 
@@ -160,7 +111,7 @@ class LocalGenerator:
             )
 
     @torch.no_grad()
-    def _answer(self, window: _Window, params: SamplingParams) -> list[list[Sample]]:
+    def _answer(self, window: Window, params: SamplingParams) -> list[list[Sample]]:
         """Draw all samples of a window."""
         batches = window.batches(self.batch_sequences)
         last_use = {item.key: n for n, batch in enumerate(batches) for prompt in batch for item in prompt.media}
@@ -180,25 +131,36 @@ class LocalGenerator:
                 features = {key: value for key, value in features.items() if last_use[key] > n}
         return answers
 
-    def _prefill(self, prompts: list[_Prompt], features: dict[str, ImageFeatures]) -> tuple[Prompts, torch.Tensor]:
+    @torch.no_grad()
+    def _answer_plainly(self, window: Window, params: SamplingParams) -> list[list[Sample]]:
+        """Draw all samples of a window by `model.generate`, prompt by prompt."""
+        answers: list[list[Sample]] = [[] for _ in window.requests]
+        with _evaluating(self.model):
+            for prompt in window.prompts.values():
+                encoded = EncodedPrompt(prompt.input_ids, prompt.media)
+                for owner in prompt.asked_by:
+                    seeds = stream_seeds(window.requests[owner])
+                    drawn = draw_plain(self.model, encoded, self.encoder.stop_ids, seeds, params, self.batch_sequences)
+                    answers[owner] = self._samples(window.requests[owner].prefix, seeds, drawn, 0)
+        return answers
+
+    def _prefill(self, prompts: list[Prompt], features: dict[str, ImageFeatures]) -> tuple[Prompts, torch.Tensor]:
         """Run prompts (ascending in length) once each, and add the features of new pictures to `features`.
 
         Returns:
             the prompts, and the logits (G, V) of the first token drawn.
         """
         parts, logits = zip(*(self._prefill_part(part, features) for part in _parts(prompts)), strict=True)
-        if any(part.isnan().any() for part in logits):
-            raise TriptychError(
-                "The model's logits are not numbers: its weights diverged in training, or its dtype overflows "
-                "(then use bfloat16 or float32)."
-            )
+        for part in logits:
+            check_logits(part)
         return Prompts.join(parts), torch.cat(logits)
 
-    def _prefill_part(self, prompts: list[_Prompt], features: dict[str, ImageFeatures]) -> tuple[Prompts, torch.Tensor]:
+    def _prefill_part(self, prompts: list[Prompt], features: dict[str, ImageFeatures]) -> tuple[Prompts, torch.Tensor]:
         backbone, head, family = backbone_of(self.model), self.model.get_output_embeddings(), self.encoder.family
         device = head.weight.device
         self._encode_new(prompts, features)
-        pictures = [features[item.key] for prompt in prompts for item in prompt.media]
+        media = [item for prompt in prompts for item in prompt.media]
+        outputs = as_encoder_outputs([features[item.key] for item in media], [item.inputs for item in media])
         positions = [
             family.position_ids(backbone, prompt.input_ids, [item.inputs for item in prompt.media])
             for prompt in prompts
@@ -206,20 +168,27 @@ class LocalGenerator:
         longest = len(prompts[-1].input_ids)
         position_ids = torch.stack([_padded(item, longest) for item in positions], dim=1).to(device)  # (A, G, P)
         cache = DynamicCache()
+        masks = {} if family.causal else {"attention_mask": _masks(family, prompts, longest, head.weight)}
         hidden = backbone(
             input_ids=torch.stack([_padded(torch.tensor(prompt.input_ids), longest) for prompt in prompts]).to(device),
             position_ids=position_ids if len(position_ids) > 1 else position_ids[0],
             past_key_values=cache,
             use_cache=True,
-            **({"mm_encoder_outputs": {"image": as_encoder_output(pictures)}} if pictures else {}),
+            **masks,
+            **({"mm_encoder_outputs": outputs} if outputs else {}),
         ).last_hidden_state
         lengths = torch.tensor([len(prompt.input_ids) for prompt in prompts], device=device)
         layers = [(layer.keys, layer.values) for layer in cache.layers]
         next_positions = torch.stack([item.max() + 1 for item in positions]).to(device)
         last = hidden[torch.arange(len(prompts), device=device), lengths - 1]
-        return Prompts(layers, lengths, next_positions), head(last)
+        return Prompts(layers, lengths, next_positions), self._logits(last)
 
-    def _encode_new(self, prompts: list[_Prompt], features: dict[str, ImageFeatures]) -> None:
+    def _logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Return the logits of the model (B, V) from its last hidden states (B, D)."""
+        logits, softcap = self.model.get_output_embeddings()(hidden), self.encoder.family.logit_softcap
+        return logits if softcap is None else softcap * torch.tanh(logits / softcap)
+
+    def _encode_new(self, prompts: list[Prompt], features: dict[str, ImageFeatures]) -> None:
         """Encode the pictures of the prompts that `features` lacks."""
         new = {item.key: item for prompt in prompts for item in prompt.media if item.key not in features}
         media, counts = [item.inputs for item in new.values()], [item.num_tokens for item in new.values()]
@@ -232,9 +201,9 @@ class LocalGenerator:
         prompt_of_sample: list[int],
         seeds: list[int],
         params: SamplingParams,
-    ) -> _Drawn:
+    ) -> Drawn:
         """Draw a sample of prompt `prompt_of_sample[n]` with `seeds[n]` for each n, `batch_sequences` at a time."""
-        drawn = _Drawn([], [])
+        drawn = Drawn([], [])
         with attending_to_branches(self.decoder):
             for first in range(0, len(seeds), self.batch_sequences):
                 chunk = slice(first, first + self.batch_sequences)
@@ -265,9 +234,8 @@ class LocalGenerator:
         Returns:
             token ids (B, T), of which the first `lengths` (B,) count; whether a stop token ended the sample (B,).
         """
-        head = self.model.get_output_embeddings()
-        stop_ids = torch.tensor(sorted(self.encoder.stop_ids), device=uniform.device)
-        cache = BranchCache(prompts, max_samples=len(uniform))
+        stop_ids = torch.tensor(sorted(self.encoder.stop_ids), dtype=torch.long, device=uniform.device)
+        cache = BranchCache(prompts, max_samples=len(uniform), windows=self.windows)
         table = torch.zeros_like(uniform, dtype=torch.long)
         lengths = torch.full_like(row_of_sample, params.max_new_tokens)
         stopped = torch.zeros_like(row_of_sample, dtype=torch.bool)
@@ -289,10 +257,10 @@ class LocalGenerator:
                 use_cache=True,
                 branches=cache,
             ).last_hidden_state
-            logits = head(hidden[:, -1])
+            logits = self._logits(hidden[:, -1])
         return table, lengths, stopped
 
-    def _samples(self, prefix: str, seeds: list[int], drawn: _Drawn, first: int) -> list[Sample]:
+    def _samples(self, prefix: str, seeds: list[int], drawn: Drawn, first: int) -> list[Sample]:
         """Turn the rows from `first` on into the samples of one request."""
         prefix_ids = self.encoder.completion(prefix, end_of_turn=False) if prefix else []
         # Decoded together: a tokenizer may treat the first token of a text unlike the others (its leading space).
@@ -306,21 +274,32 @@ class LocalGenerator:
 
 
 def _context_tokens(config: Any) -> int | None:
-    """Return how many tokens the decoder can attend to: its context, or its window or chunk where that is shorter."""
-    names = ("max_position_embeddings", "sliding_window", "attention_chunk_size")
+    """Return how many tokens the decoder can attend to: its context, or its chunk where that is shorter."""
+    names = ("max_position_embeddings", "attention_chunk_size")
     limits = [getattr(config.get_text_config(), name, None) for name in names]
     return min((limit for limit in limits if limit), default=None)
 
 
-def _parts(prompts: list[_Prompt]) -> Iterator[list[_Prompt]]:
+def _parts(prompts: list[Prompt]) -> Iterator[list[Prompt]]:
     """Cut prompts (ascending in length) so that a part, padded to its longest, has at most `PREFILL_TOKENS` tokens."""
-    part: list[_Prompt] = []
+    part: list[Prompt] = []
     for prompt in prompts:
         if part and (len(part) + 1) * len(prompt.input_ids) > PREFILL_TOKENS:
             yield part
             part = []
         part.append(prompt)
     yield part
+
+
+def _masks(family: Family, prompts: list[Prompt], longest: int, like: torch.Tensor) -> Any:
+    """Return the masks of prompts padded on the right to `longest` tokens, with the dtype and device of `like`."""
+    subtree_end = torch.arange(1, longest + 1).repeat(len(prompts), 1)
+    block_end = torch.zeros_like(subtree_end)
+    for row, prompt in enumerate(prompts):
+        subtree_end[row, : len(prompt.input_ids)] = len(prompt.input_ids)
+        for start, end in prompt.two_way:
+            block_end[row, start:end] = end
+    return family.attention_mask(subtree_end.to(like.device), block_end.to(like.device), like.dtype)
 
 
 def _padded(values: torch.Tensor, length: int) -> torch.Tensor:

@@ -1,12 +1,13 @@
 """Which weights are trained: freezing by name, and LoRA adapters.
 
-Adapters are injected in place (peft behind transformers): the model keeps its class and its attributes, so code that
-calls `model.model` or `model.lm_head` does not see them. The reference model of a preference objective is then the
-same weights with the adapters off, `reference_mode`.
+Adapters are injected in place (peft behind transformers), on plain or on 4-bit weights: the model keeps its class and
+its attributes, so code that calls `model.model` or `model.lm_head` does not see them. The reference model of a
+preference objective is then the same weights with the adapters off, `reference_mode`.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,9 +16,13 @@ from fnmatch import fnmatchcase
 from peft import LoraConfig
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
+from torch.nn.modules.dropout import _DropoutNd
 from transformers import PreTrainedModel
 
 from triptych.errors import TriptychError
+from triptych.models.four_bit import is_four_bit, num_weights, plain_linear, write_out
+
+_NO_DROPOUT = re.compile("dropout|drop_path|drop_prob|layerdrop")
 
 
 @dataclass(frozen=True)
@@ -55,7 +60,7 @@ class LoraSettings:
 def count_parameters(model: nn.Module) -> ParameterCounts:
     """Count what is trained and what is frozen."""
     trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    return ParameterCounts(trainable, sum(parameter.numel() for parameter in model.parameters()) - trainable)
+    return ParameterCounts(trainable, sum(num_weights(parameter) for parameter in model.parameters()) - trainable)
 
 
 def freeze(model: nn.Module, patterns: Sequence[str]) -> ParameterCounts:
@@ -76,16 +81,17 @@ def freeze(model: nn.Module, patterns: Sequence[str]) -> ParameterCounts:
 
 
 def disable_dropout(model: nn.Module) -> None:
-    """Set every dropout probability to zero, so that training and evaluation mode compute the same function.
+    """Set every probability of dropout and drop-path to zero: training and evaluation mode compute the same function.
 
-    Preference objectives compare a policy with its reference; dropout would be noise in that comparison.
+    Preference objectives compare a policy with its reference; dropout would be noise in that comparison. Adapters that
+    are there already lose theirs too; those added later have that of their settings.
     """
     for module in model.modules():
-        if isinstance(module, nn.Dropout):
+        if isinstance(module, _DropoutNd):
             module.p = 0.0
-        # Attention in transformers keeps its probability as a number of the module.
+        # Attention and drop-path in transformers keep their probability as a number of the module.
         for name, value in vars(module).items():
-            if "dropout" in name and isinstance(value, float):
+            if isinstance(value, float) and _NO_DROPOUT.search(name):
                 setattr(module, name, 0.0)
 
 
@@ -143,23 +149,38 @@ def reference_mode(model: nn.Module) -> Iterator[None]:
 def merge_adapters(model: PreTrainedModel) -> PreTrainedModel:
     """Add the updates of the adapters to the weights and remove the adapters, in place; returns the same model.
 
-    The model can then be saved as usual. One without adapters is left as it is.
+    The model can then be saved as usual. One without adapters is left as it is. Below adapters, 4-bit weights are
+    written out before the update is added, for rounding the sum to 4 bits again would lose most of what was learnt; the
+    whole model is plain afterwards, and on the CPU, since it may not fit where it was trained.
 
     Raises:
         TriptychError: merging gives weights that are not finite.
     """
-    if not _adapter_layers(model):
+    layers = [(name, module) for name, module in model.named_modules() if isinstance(module, BaseTunerLayer)]
+    if not layers:
         return model
-    for name, module in list(model.named_modules()):
-        if isinstance(module, BaseTunerLayer):
-            try:
-                module.merge(safe_merge=True)
-            except ValueError as error:
-                raise TriptychError(f"Cannot merge the adapter of {name}: {error}") from error
-            model.set_submodule(name, module.get_base_layer())
+    quantised = any(is_four_bit(module.get_base_layer()) for _, module in layers)
+    for name, module in layers:
+        try:
+            model.set_submodule(name, _merged(module))
+        except ValueError as error:
+            raise TriptychError(f"Cannot merge the adapter of {name}: {error}") from error
     del model.peft_config
     model._hf_peft_config_loaded = False  # as transformers does when the last adapter is deleted
-    return model
+    return write_out(model) if quantised else model
+
+
+def _merged(module: BaseTunerLayer) -> nn.Module:
+    base = module.get_base_layer()
+    if not is_four_bit(base):
+        module.merge(safe_merge=True)
+        return base
+    plain = plain_linear(base)
+    for adapter in module.active_adapters:
+        plain.weight.data += module.get_delta_weight(adapter).detach().to(plain.weight)
+    if not plain.weight.isfinite().all():
+        raise ValueError(f"the adapter {adapter} gives weights that are not finite")
+    return plain
 
 
 def _adapter_layers(model: nn.Module) -> list[BaseTunerLayer]:

@@ -10,14 +10,16 @@ import contextlib
 import difflib
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from safetensors import SafetensorError, safe_open
 from transformers import (
     CONFIG_MAPPING,
+    AutoConfig,
     AutoModelForImageTextToText,
     AutoProcessor,
     CLIPImageProcessorPil,
@@ -29,13 +31,18 @@ from transformers.image_processing_utils import BaseImageProcessor
 from transformers.utils import logging as transformers_logging
 
 from triptych.errors import TriptychError
+from triptych.models.four_bit import keep_one_numerics, quantization_config
+from triptych.models.lean import keep_less
 from triptych.models.mm1 import MM1Config, MM1ForConditionalGeneration, MM1Processor
+from triptych.models.onednn import use_fast_products
 from triptych.models.processors_without_video import load_image_text_processor
 
 DTYPES = ("float32", "bfloat16", "float16", "auto")
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 # Keys that configurations of transformers read without declaring them as fields.
 _ACCEPTED_BY_CONFIGS = {"model_type", "head_dim", "rope_theta", "rope_scaling"}
+_ADAPTER_WEIGHTS = "adapter_model.safetensors"
+_ADAPTER_KEY = re.compile(r"\.lora_[AB]\.|\.base_layer\.")
 _T = TypeVar("_T")
 
 
@@ -43,51 +50,79 @@ def load_model(
     path: str | Path,
     *,
     dtype: str = "float32",
-    attn_implementation: str = "sdpa",
+    attn_implementation: str | None = None,
     trust_remote_code: bool = False,
+    load_in_4bit: bool = False,
+    compute_dtype: str = "float32",
+    device: str | None = None,
 ) -> PreTrainedModel:
     """Load an image-text-to-text model from a folder or from the Hugging Face hub.
 
     Args:
         path: a folder written by `save_pretrained`, or a hub name such as `llava-hf/llava-1.5-7b-hf`.
         dtype: `float32`, `bfloat16`, `float16`, or `auto` for that of the checkpoint.
-        attn_implementation: a name transformers knows or that was registered with it.
+        attn_implementation: a name transformers knows or that was registered with it; by default `sdpa` for the parts
+            of the model that have it (Gemma 2, which caps its scores, has not) and `eager` for the others.
         trust_remote_code: run Python code that comes with the checkpoint.
+        load_in_4bit: quantise the linear layers of the language model to NF4; see `triptych.models.four_bit`.
+        compute_dtype: `float32` or `bfloat16`, of the products with 4-bit weights.
+        device: where to, by default the GPU where there is one; `meta` gives the model without its weights.
     Returns:
-        the model in evaluation mode, on the GPU where there is one.
+        the model in evaluation mode.
     Raises:
-        TriptychError: the folder is missing or incomplete, holds pickled weights or an adapter only, lacks weights of
-            the model, or is of a kind that transformers does not load as image-text-to-text.
+        TriptychError: the folder is missing or incomplete, holds pickled weights, holds an adapter that is not merged
+            into its weights, lacks weights of the model, or is of a kind that transformers does not load as
+            image-text-to-text; or 4 bits are asked for without bitsandbytes.
     """
     if dtype not in DTYPES:
         raise TriptychError(f"dtype is {dtype!r}; choose one of {', '.join(DTYPES)}.")
     folder = _local_folder(path)
     if folder is not None:
         _check_model_folder(folder)
+    name = str(folder or path)
+    if device == "meta":
+        return _load(
+            lambda: _without_weights(name, dtype, attn_implementation, trust_remote_code), what="model", path=path
+        )
     model, info = _load(
         lambda: AutoModelForImageTextToText.from_pretrained(
-            str(folder or path),
+            name,
             dtype=dtype,
             attn_implementation=attn_implementation,
             trust_remote_code=trust_remote_code,
             use_safetensors=True,
             output_loading_info=True,
+            **(_four_bit(name, compute_dtype, trust_remote_code) if load_in_4bit else {}),
         ),
         what="model",
         path=path,
     )
+    # Of a hub name, transformers loads the base model along with its adapter.
+    if adapters := getattr(model, "peft_config", None):
+        raise TriptychError(_unmerged_sentence(name, next(iter(adapters.values())).base_model_name_or_path))
     if missing := sorted(info["missing_keys"]):
         raise TriptychError(
             f"{path} lacks {len(missing)} weights of its model, for example {', '.join(missing[:3])}: they would start "
             "at random. Copy or save the checkpoint again."
         )
-    return model.to(_device())
+    keep_one_numerics(model)
+    use_fast_products(model)
+    keep_less(model)
+    return model if load_in_4bit else model.to(device or _device())
+
+
+def _without_weights(name: str, dtype: str, attn_implementation: Any, trust_remote_code: bool) -> PreTrainedModel:
+    config = AutoConfig.from_pretrained(name, trust_remote_code=trust_remote_code)
+    with torch.device("meta"):
+        return AutoModelForImageTextToText.from_config(
+            config, dtype=dtype, attn_implementation=attn_implementation, trust_remote_code=trust_remote_code
+        ).eval()
 
 
 def load_processor(path: str | Path, *, trust_remote_code: bool = False) -> ProcessorMixin:
     """Load the processor of a model: tokenizer, chat template and image processor.
 
-    Without torchvision the Pillow image processors load, and families with native video take pictures only.
+    Without torchvision the Pillow image processors load, and videos are prepared with Pillow too.
 
     Raises:
         TriptychError: the folder is missing, or holds no processor for images.
@@ -164,7 +199,16 @@ def build_mm1(
     mm1_config.image_token_id = processor.image_token_id
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(seed)
-        return MM1ForConditionalGeneration(mm1_config).to(_device()), processor
+        model = MM1ForConditionalGeneration(mm1_config).to(_device())
+    use_fast_products(model)
+    keep_less(model)
+    return model, processor
+
+
+def _four_bit(name: str, compute_dtype: str, trust_remote_code: bool) -> dict[str, Any]:
+    """Return the arguments of `from_pretrained` that have each weight quantised on the device as it is read."""
+    config = quantization_config(name, getattr(torch, compute_dtype), trust_remote_code=trust_remote_code)
+    return {"quantization_config": config, "device_map": {"": _device()}}
 
 
 def _device() -> str:
@@ -184,32 +228,65 @@ def _local_folder(path: str | Path) -> Path | None:
 
 
 def _check_model_folder(folder: Path) -> None:
+    weights = [item for item in folder.glob("*.safetensors") if item.name != _ADAPTER_WEIGHTS]
+    adapted = (folder / "adapter_config.json").is_file()
     if not (folder / "config.json").is_file():
-        if (folder / "adapter_config.json").is_file():
-            raise TriptychError(_adapter_sentence(folder))
+        if adapted:
+            raise TriptychError(_unmerged_sentence(folder, _base_of_adapter(folder)))
         raise TriptychError(f"{folder} holds no config.json. Give a folder written by save_pretrained.")
     index = folder / "model.safetensors.index.json"
     if index.is_file():
         shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
         if missing := sorted(shard for shard in shards if not (folder / shard).is_file()):
             raise TriptychError(f"{folder} lacks {len(missing)} of {len(shards)} weight files: {', '.join(missing)}.")
-    elif not any(folder.glob("*.safetensors")):
-        pickles = sorted(p.name for suffix in ("bin", "pt", "pth", "ckpt") for p in folder.glob(f"*.{suffix}"))
-        if pickles:
-            raise TriptychError(
-                f"{folder} holds pickled weights only ({', '.join(pickles[:3])}). A pickle can run code when it is "
-                "read, so only safetensors are loaded. If you trust where they come from, load them with transformers "
-                "and save_pretrained, which writes safetensors."
-            )
-        raise TriptychError(f"{folder} holds a config.json but no weights (*.safetensors).")
+    elif not weights:
+        base = _base_of_adapter(folder) if adapted else None
+        raise TriptychError(_unmerged_sentence(folder, base) if adapted else _no_weights_sentence(folder))
+    if adapted:
+        raise TriptychError(
+            f"{folder} holds an adapter beside its weights, which would be added to them. If they hold its update "
+            f"already, delete adapter_config.json and {_ADAPTER_WEIGHTS}. If not, move those two to another folder and "
+            f"merge them: {_merge_command(str(folder), '<that folder>')}"
+        )
+    _refuse_adapters_among(weights)
 
 
-def _adapter_sentence(folder: Path) -> str:
-    adapter = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-    base = adapter.get("base_model_name_or_path") or "<base model>"
+def _no_weights_sentence(folder: Path) -> str:
+    pickles = sorted(p.name for suffix in ("bin", "pt", "pth", "ckpt") for p in folder.glob(f"*.{suffix}"))
+    if not pickles:
+        return f"{folder} holds a config.json but no weights (*.safetensors)."
     return (
-        f"{folder} holds an adapter, not a model. Merge it into its base model first: "
-        f"peft.PeftModel.from_pretrained(load_model('{base}'), '{folder}').merge_and_unload()"
+        f"{folder} holds pickled weights only ({', '.join(pickles[:3])}). A pickle can run code when it is "
+        "read, so only safetensors are loaded. If you trust where they come from, load them with transformers "
+        "and save_pretrained, which writes safetensors."
+    )
+
+
+def _refuse_adapters_among(weights: Sequence[Path]) -> None:
+    """Refuse a state dict that was saved with its adapters on: none of its names would fit the model."""
+    for file in weights:
+        with contextlib.suppress(SafetensorError), safe_open(file, framework="pt") as tensors:
+            if unmerged := next((key for key in tensors.keys() if _ADAPTER_KEY.search(key)), ""):  # noqa: SIM118
+                raise TriptychError(
+                    f"{file} holds un-merged LoRA adapters ({unmerged}). Load it with the code that wrote it, call "
+                    "merge_and_unload() of peft, and save_pretrained again."
+                )
+
+
+def _unmerged_sentence(name: Path | str, base: str | None) -> str:
+    return (
+        f"{name} holds an adapter, not a model. Merge it into its base model first: "
+        f"{_merge_command(base or '<base model>', str(name))}"
+    )
+
+
+def _base_of_adapter(folder: Path) -> str | None:
+    return json.loads((folder / "adapter_config.json").read_text(encoding="utf-8")).get("base_model_name_or_path")
+
+
+def _merge_command(base: str, adapter: str) -> str:
+    return (
+        f"peft.PeftModel.from_pretrained(load_model('{base}'), '{adapter}').merge_and_unload()"
         ".save_pretrained('<new folder>'), with load_model from triptych.models.loading."
     )
 

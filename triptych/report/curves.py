@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, median
 
+from triptych.objectives.names import LOSSES
 from triptych.report.figures import Series, line_figure
 from triptych.report.reading import Run, Stage, finite
 from triptych.report.results import Plot
@@ -44,8 +45,8 @@ PREFERENCE_LOSS = Panel(
 PANELS = (
     Panel(
         "Terms of the loss",
-        ("mpo/dpo", "mpo/bco", "mpo/sft"),
-        "dpo tells chosen from rejected, bco tells good from bad on its own, sft imitates the chosen. The first two "
+        tuple(kind.metric for kind in LOSSES.values()),
+        "dpo tells chosen from rejected, bco tells good from bad on its own, sft imitates the chosen. Preference terms "
         "should fall; a rising sft term says that the chosen answers themselves become unlikely.",
     ),
     Panel(

@@ -6,23 +6,24 @@ anew in each. Image tokens carry no target. Everything is trained unless `freeze
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from triptych.engine.encode import Encoder
 from triptych.engine.families import backbone_of
 from triptych.engine.inputs import input_fingerprints
-from triptych.engine.loop import TrainingLoop
+from triptych.engine.loop import TrainingLoop, load_start_model, prepare_model
 from triptych.engine.paths import document_path
 from triptych.engine.run import RunDirectory
-from triptych.engine.scoring import score
-from triptych.engine.trie import pack
+from triptych.engine.scoring import can_attend_by_block, score
+from triptych.engine.trie import TokenPath, pack
 from triptych.errors import TriptychError
 from triptych.group import prompt_text
-from triptych.models.loading import build_mm1, load_model, load_processor
+from triptych.models.loading import build_mm1, load_processor
 from triptych.models.mm1.tokenizer import train_tokenizer
 from triptych.objectives.language import token_loss
 from triptych.stages.configs import PretrainConfig as Config
-from triptych.stages.sources import Mixture, read_mixture
+from triptych.stages.sources import Item, Mixture, read_mixture
 
 
 def run(config: Config) -> dict[str, Any]:
@@ -36,15 +37,16 @@ def run(config: Config) -> dict[str, Any]:
     mixture = read_mixture(config.sources, config.max_steps * config.items_per_step, config.seed)
     model, processor = _model(config, mixture)
     encoder = Encoder(processor, model.config)
+    model = prepare_model(model, config, encoder)
     loop = TrainingLoop(directory, model, config, num_steps=config.max_steps, title="pretrain")
 
     for step in loop.steps():
-        items = mixture.step(step, config.items_per_step)
-        encoded = mixture.encode(items, encoder.documents)
-        paths = [document_path(encoder, backbone_of(loop.model), prompt) for prompt in encoded]
-        num_targets = sum(sum(path.targets) for path in paths)
-        for micro in loop.micro_batches(paths):
-            batch = pack([[path] for path in micro], config.row_tokens, share=False)
+        parts = loop.micro_batches(mixture.step(step, config.items_per_step))
+        encoded = [_paths(encoder, loop.model, items) for items in parts]
+        num_targets = loop.total(sum(sum(path.targets) for paths in encoded for path in paths))
+        for paths in encoded:
+            by_block = can_attend_by_block(loop.model, encoder.family)
+            batch = pack([[path] for path in paths], config.row_tokens, share=False, by_block=by_block)
             scores = loop.forward(score, loop.model, encoder.family, batch)
             loop.backward(token_loss(scores.per_token_logps, num_targets), batch)
         loop.update(**mixture.frequencies(step, config.items_per_step))
@@ -52,9 +54,15 @@ def run(config: Config) -> dict[str, Any]:
     return loop.finish(processor, result)
 
 
+def _paths(encoder: Encoder, model: Any, items: Sequence[Item]) -> list[TokenPath]:
+    """Encode documents."""
+    documents = Mixture.encode(items, encoder.documents)
+    return [document_path(encoder, backbone_of(model), document) for document in documents]
+
+
 def _model(config: Config, mixture: Mixture) -> tuple[Any, Any]:
     """Build the model named in the configuration, or load the one to continue from."""
     if config.init:
-        return load_model(config.init), load_processor(config.init)
+        return load_start_model(config.init, config), load_processor(config.init)
     texts = [prompt_text(group).replace("<image>", "") for group in mixture.distinct_groups()]
     return build_mm1(config.model, train_tokenizer(texts, config.vocab_size), seed=config.seed)

@@ -6,21 +6,22 @@ pictures share them too. Only completion tokens are targets.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from triptych.engine.encode import Encoder
 from triptych.engine.families import backbone_of
 from triptych.engine.inputs import input_fingerprints
-from triptych.engine.loop import TrainingLoop
+from triptych.engine.loop import TrainingLoop, load_start_model, prepare_model
 from triptych.engine.paths import completion_paths, units_by_media
 from triptych.engine.run import RunDirectory
-from triptych.engine.scoring import score
-from triptych.engine.trie import pack
+from triptych.engine.scoring import can_attend_by_block, score
+from triptych.engine.trie import TokenPath, pack
 from triptych.errors import DataError
-from triptych.models.loading import load_model, load_processor
+from triptych.models.loading import load_processor
 from triptych.objectives.language import token_loss
 from triptych.stages.configs import SftConfig as Config
-from triptych.stages.sources import Mixture, read_mixture
+from triptych.stages.sources import Item, Mixture, read_mixture
 
 
 def run(config: Config) -> dict[str, Any]:
@@ -29,26 +30,34 @@ def run(config: Config) -> dict[str, Any]:
     directory = RunDirectory(config.out, config, inputs=inputs, ignore=("out", "logging_steps"))
     if directory.done is not None:
         return directory.done
-    model, processor = load_model(config.model), load_processor(config.model)
+    model = load_start_model(config.model, config)
+    processor = load_processor(config.model)
     encoder = Encoder(processor, model.config)
     num_steps = config.max_steps or _steps_of_epochs(config)
     mixture = read_mixture(config.sources, num_steps * config.items_per_step, config.seed)
     _check_completions(mixture)
+    model = prepare_model(model, config, encoder)
     loop = TrainingLoop(directory, model, config, num_steps=num_steps, title="sft")
     for step in loop.steps():
-        items = mixture.step(step, config.items_per_step)
-        prompts = mixture.encode(items, encoder.prompts)
-        rows = [
-            completion_paths(encoder, backbone_of(loop.model), prompt, item.group.completions)
-            for item, prompt in zip(items, prompts, strict=True)
-        ]
-        num_targets = sum(sum(path.targets) for paths in rows for path in paths)
-        for micro in loop.micro_batches(rows):
-            batch = pack(units_by_media(micro), config.row_tokens)
+        parts = loop.micro_batches(mixture.step(step, config.items_per_step))
+        encoded = [_paths(encoder, loop.model, items) for items in parts]
+        num_targets = loop.total(sum(sum(path.targets) for rows in encoded for paths in rows for path in paths))
+        for rows in encoded:
+            by_block = can_attend_by_block(loop.model, encoder.family)
+            batch = pack(units_by_media(rows), config.row_tokens, by_block=by_block)
             scores = loop.forward(score, loop.model, encoder.family, batch)
             loop.backward(token_loss(scores.per_token_logps[batch.path_targets], num_targets), batch)
         loop.update(**mixture.frequencies(step, config.items_per_step))
     return loop.finish(processor, loop.summary())
+
+
+def _paths(encoder: Encoder, model: Any, items: Sequence[Item]) -> list[list[TokenPath]]:
+    """Encode rows: for each the paths of its completions."""
+    prompts = Mixture.encode(items, encoder.prompts)
+    return [
+        completion_paths(encoder, backbone_of(model), prompt, item.group.completions)
+        for item, prompt in zip(items, prompts, strict=True)
+    ]
 
 
 def _steps_of_epochs(config: Config) -> int:

@@ -96,6 +96,7 @@ def _draw(groups: list[list[Group]], weights: list[float], num_items: int, seed:
 
 
 def _units(groups: list[Group]) -> list[list[int]]:
-    """Return runs of rows about the same pictures; a row without any is a run of its own."""
-    runs = groupby(range(len(groups)), key=lambda row: groups[row].images or row)
+    """Return runs of rows about the same media; a row without any is a run of its own."""
+    media = [[*group.images, *group.videos] for group in groups]
+    runs = groupby(range(len(groups)), key=lambda row: media[row] or row)
     return [list(run) for _, run in runs]

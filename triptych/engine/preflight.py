@@ -1,0 +1,268 @@
+"""What can be wrong with preference rows for one model, found before anything is computed with it.
+
+All rows are looked at, but no picture is decoded: texts are tokenised, and of pictures the header is read. Each fault
+names its row; together they are one error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice, pairwise
+from pathlib import Path
+from typing import Any
+
+from triptych.data.media import image_size
+from triptych.data.video import verify_video
+from triptych.engine.encode import Encoder
+from triptych.engine.families import Family
+from triptych.engine.pairs import PairRow
+from triptych.engine.progress import Progress
+from triptych.errors import DataError
+from triptych.group import Group, Media, Pair
+
+ROWS_AT_ONCE = 512
+MOST_FAULTS = 100
+"""After so many faults the search is given up."""
+_SHOWN = 5
+
+
+@dataclass
+class _Unit:
+    """A group of the data with the pairs that are trained on."""
+
+    group: Group
+    root: Path
+    pairs: list[Pair] = field(default_factory=list)
+
+    @property
+    def completions(self) -> list[int]:
+        """Indices of the completions that pairs name."""
+        return sorted({index for pair in self.pairs for index in (pair.chosen, pair.rejected)})
+
+
+def check_before_training(encoder: Encoder, rows: Sequence[PairRow], row_tokens: int) -> dict[str, int]:
+    """Find every row that cannot be trained on, in one fast pass.
+
+    Args:
+        encoder: of the model.
+        rows: all pairs of the run.
+        row_tokens: most tokens of a packed row.
+
+    Returns:
+        per group name the tokens it takes in the packed trie: prompt and media once, shared beginnings of completions
+        once. Exact but for markers that some processors put around pictures, and for pictures in company where their
+        number of tokens depends on it; then a few too low.
+
+    Raises:
+        DataError: of the kind of the first fault, which it describes; the other rows are listed. Kinds are those of
+            `triptych.data.media`, and `no_chat_template`, `template_refused`, `template_without_image`,
+            `placeholder_in_text`, `video_unsupported`, `no_targets`, `pair_same_tokens`, `too_long`.
+    """
+    units: dict[str, _Unit] = {}
+    for row in rows:
+        units.setdefault(row.name, _Unit(row.group, row.root)).pairs.append(row.pair)
+    lengths: dict[str, int] = {}
+    faults: list[DataError] = []
+    check = _Checker(encoder, row_tokens)
+    with Progress("check", len(units), unit="prompt") as bar:
+        names = iter(units)
+        while (part := list(islice(names, ROWS_AT_ONCE))) and len(faults) < MOST_FAULTS:
+            for name, (length, found) in zip(part, check.part([units[name] for name in part]), strict=True):
+                lengths[name] = length
+                faults += [fault.located(row=units[name].group.id) for fault in found]
+            bar.advance(len(part))
+    if faults:
+        raise _joined(faults, check.longest)
+    return lengths
+
+
+class _Checker:
+    """Checks groups; knows how many tokens pictures and texts take."""
+
+    def __init__(self, encoder: Encoder, row_tokens: int) -> None:
+        self._encoder, self._row_tokens = encoder, row_tokens
+        self._tokenizer = encoder.tokenizer
+        self._limit = _context_limit(encoder.family)
+        self._image_tokens = _image_token_counter(encoder)
+        self._sizes: dict[tuple[Path, str | int], tuple[int, int] | DataError] = {}
+        self._num_special = len(self._tokenizer("a")["input_ids"]) - len(self._ids(["a"])[0])
+        self.longest = 0
+
+    def part(self, units: Sequence[_Unit]) -> Iterator[tuple[int, list[DataError]]]:
+        """Yield tokens and faults of each group."""
+        texts, faults = zip(*(self._prompt(unit) for unit in units), strict=True)
+        prompts = self._ids(texts)
+        answers = iter(self._ids([unit.group.completions[n].text for unit in units for n in unit.completions]))
+        for unit, text, ids, found in zip(units, texts, prompts, faults, strict=True):
+            num_prompt = len(ids) + (0 if self._starts_with_bos(text) else self._num_special)
+            num_prompt += self._media_tokens(unit) if not found else 0
+            own = {n: self._closed(next(answers), unit.group.completions[n].truncated) for n in unit.completions}
+            found = [*found, *self._pair_faults(unit, own), *self._length_faults(own, num_prompt)]
+            yield num_prompt + _trie_tokens(list(own.values())), found
+
+    def _ids(self, texts: Sequence[str]) -> list[list[int]]:
+        return self._tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []
+
+    def _starts_with_bos(self, text: str) -> bool:
+        return bool(self._tokenizer.bos_token) and text.startswith(self._tokenizer.bos_token)
+
+    def _closed(self, ids: list[int], truncated: bool | None) -> list[int]:
+        return ids if truncated else ids + self._encoder.end_of_turn
+
+    def _prompt(self, unit: _Unit) -> tuple[str, list[DataError]]:
+        """Return the text of the prompt, and what is wrong with it or its media."""
+        processor, group = self._encoder.processor, unit.group
+        faults = [size for size in self._media(unit) if isinstance(size, DataError)]
+        try:
+            text = self._encoder.prompt_text(group)
+        except DataError as error:
+            without = error.kind == "template_refused" and not processor.chat_template
+            return "", [*faults, _no_chat_template() if without else error]
+        if not self._encoder.family.packed:  # its processor alone knows how placeholders look
+            return text, faults
+        placeholder = self._encoder.family.image_placeholder(processor)
+        if (found := text.count(placeholder)) != len(group.images) and not group.videos:
+            faults.append(_placeholders(found, len(group.images), placeholder))
+        return text, faults
+
+    def _media_tokens(self, unit: _Unit) -> int:
+        """Return the tokens that the placeholders of pictures become, less the placeholders themselves."""
+        sizes = self._media(unit)[: len(unit.group.images)]
+        return self._image_tokens(sizes) - len(sizes)
+
+    def _media(self, unit: _Unit) -> list[tuple[int, int] | DataError]:
+        """Return the size of each picture, (0, 0) for each video, or what is wrong with it; a file is read once."""
+        found = []
+        for item in (*unit.group.images, *unit.group.videos):
+            key = (unit.root, item if isinstance(item, str) else hash(item))
+            if key not in self._sizes:
+                self._sizes[key] = _size(item, unit.root, is_image=len(found) < len(unit.group.images))
+            found.append(self._sizes[key])
+        return found
+
+    def _pair_faults(self, unit: _Unit, ids: Mapping[int, list[int]]) -> Iterator[DataError]:
+        family = self._encoder.family
+        for n, own in ids.items():
+            if {family.image_token_id, family.video_token_id} & set(own):
+                yield _fault(
+                    "placeholder_in_text",
+                    f"Completion {n} spells out the image placeholder of this model in its text.",
+                    "Take the placeholder out of the text; pictures are parts of their own.",
+                )
+            if not own:
+                yield _fault(
+                    "no_targets",
+                    f"Completion {n} has no token to predict; its loss would be 0.",
+                    "Drop the pairs it is in, or sample it again with a higher max_new_tokens.",
+                )
+        for pair in unit.pairs:
+            if ids[pair.chosen] and ids[pair.chosen] == ids[pair.rejected]:
+                yield _fault(
+                    "pair_same_tokens",
+                    f"Completions {pair.chosen} (chosen) and {pair.rejected} (rejected) are the same tokens for this "
+                    "model, so that the pair prefers nothing.",
+                    "Drop the pair.",
+                )
+
+    def _length_faults(self, ids: Mapping[int, list[int]], num_prompt: int) -> Iterator[DataError]:
+        for n, own in ids.items():
+            total = num_prompt + len(own)
+            what = f"Completion {n} takes {len(own)} tokens after a prompt of {num_prompt}, together {total}"
+            if total > self._row_tokens:
+                self.longest = max(self.longest, total)
+                yield _fault(
+                    "too_long",
+                    f"{what}; a row holds {self._row_tokens}.",
+                    "Raise `row_tokens`, shorten the text, or lower the resolution of the pictures.",
+                )
+            elif self._limit and total > self._limit:
+                yield _fault(
+                    "too_long",
+                    f"{what}; the model has positions for {self._limit}.",
+                    "Shorten the text, lower the resolution of the pictures, or choose a model with a longer context.",
+                )
+
+
+def _size(item: Media, root: Path, *, is_image: bool) -> tuple[int, int] | DataError:
+    try:
+        if is_image:
+            return image_size(item, root)
+        verify_video(item, root)
+    except DataError as error:
+        return error
+    return (0, 0)
+
+
+def _image_token_counter(encoder: Encoder) -> Callable[[Sequence[tuple[int, int]]], int]:
+    """Return a function from the sizes (width, height) of a prompt's pictures to the tokens they take, at least."""
+    count = getattr(encoder.processor, "_get_num_multimodal_tokens", None)  # transformers has it for inference engines
+    company_counts = encoder.family.config.model_type == "llava_onevision"  # a picture among others is not tiled
+
+    def tokens(sizes: Sequence[tuple[int, int]]) -> int:
+        fixed = getattr(encoder.processor, "tokens_per_image", None)
+        if fixed is not None:
+            return fixed * len(sizes)
+        if count is None or not sizes or (company_counts and len(sizes) > 1):
+            return len(sizes)
+        return sum(count(image_sizes=[(height, width) for width, height in sizes])["num_image_tokens"])
+
+    return tokens
+
+
+def _context_limit(family: Family) -> int | None:
+    """Return how many positions the model was made for; None where they are scaled, or do not count tokens."""
+    config: Any = family.config.get_text_config()
+    rope = getattr(config, "rope_parameters", None) or {}
+    plain = rope.get("rope_type", "default") == "default" and not any(isinstance(v, dict) for v in rope.values())
+    counts_tokens = type(family).position_ids is Family.position_ids
+    return getattr(config, "max_position_embeddings", None) if plain and counts_tokens else None
+
+
+def _trie_tokens(paths: list[list[int]]) -> int:
+    """Return the nodes of the trie of token lists: in sorted order each shares most with the one before it."""
+    paths = sorted(paths)
+    shared = sum(_common(first, second) for first, second in pairwise(paths))
+    return sum(map(len, paths)) - shared
+
+
+def _common(first: list[int], second: list[int]) -> int:
+    return next(
+        (n for n, (a, b) in enumerate(zip(first, second, strict=False)) if a != b), min(len(first), len(second))
+    )
+
+
+def _fault(kind: str, problem: str, remedy: str) -> DataError:
+    return DataError(problem, remedy=remedy, kind=kind)
+
+
+def _no_chat_template() -> DataError:
+    return _fault(
+        "no_chat_template",
+        "The processor of this model has no chat template.",
+        "Put the chat_template.jinja of the model, or of the one it was trained from, into its folder.",
+    )
+
+
+def _placeholders(found: int, wanted: int, placeholder: str) -> DataError:
+    problem = (
+        f"The text made of this prompt holds {found} image placeholder(s) {placeholder!r} for {wanted} picture(s)."
+    )
+    if found > wanted:
+        remedy = "Take the placeholder out of the text; pictures are parts of their own."
+        return _fault("placeholder_in_text", problem, remedy)
+    remedy = "Give the processor a chat template that writes its image placeholder for image parts."
+    return _fault("template_without_image", problem, remedy)
+
+
+def _joined(faults: Sequence[DataError], longest: int) -> DataError:
+    """Return the first fault, with the other rows and, for lengths, what would hold them all."""
+    first = faults[0]
+    others = list(dict.fromkeys(f"{fault.row} ({fault.kind})" for fault in faults[1:]))
+    problem, remedy = first.problem, first.remedy
+    if others:
+        more = f" and {len(others) - _SHOWN} more" if len(others) > _SHOWN else ""
+        problem += f" Also faulty: {', '.join(others[:_SHOWN])}{more}."
+    if longest:
+        remedy += f" The longest needs `row_tokens` of {longest}."
+    return DataError(problem, remedy=remedy, kind=first.kind, file=first.file, row=first.row)

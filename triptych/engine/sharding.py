@@ -1,0 +1,183 @@
+"""One model over several ranks: FSDP2 (`fully_shard`) around every layer and around what is left.
+
+Each rank holds a slice of every parameter, of its gradient and of its optimizer state. A layer is put together right
+before it runs and taken apart after it; what lies outside of the layers (embeddings, head, norms, connector) forms one
+unit with the root, whole from the start of a forward until the end of its backward.
+
+The engine does not call `model(...)`: it calls the body, the vision tower and the head one by one, and reads the
+weight of the head. So the root's unit is opened around a whole function, `call_sharded(model, function, ...)`, inside
+which every weight that the function touches is an ordinary tensor.
+
+Gradients are summed over ranks, not averaged: each rank divides its loss by the number of items of the whole step.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import (
+    CPUOffloadPolicy,
+    FSDPModule,
+    MixedPrecisionPolicy,
+    OffloadPolicy,
+    fully_shard,
+    register_fsdp_forward_method,
+)
+from torch.distributed.tensor import DTensor, distribute_tensor
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from triptych.engine.distributed import any_rank, is_main, world_size
+from triptych.engine.encode import Encoder
+from triptych.engine.stand_in import StandIn
+
+Result = TypeVar("Result")
+
+_ENTRY = "_call_with_whole_weights"
+
+
+def shard(model: nn.Module, encoder: Encoder, *, bf16: bool = False, cpu_offload: bool = False) -> None:
+    """Spread a model over the ranks, in place.
+
+    Every rank comes with the same weights, or rank 0 with all of them and the others with none (`loading_device`).
+    Quantised weights (integers, frozen) stay whole on every rank.
+
+    Args:
+        model: a model of transformers, frozen where it is to be, with its adapters.
+        encoder: of the model; makes what a rank without pictures computes in their place, see `StandIn`.
+        bf16: gather weights and compute in bfloat16; gradients are added up and weights kept in float32.
+        cpu_offload: keep slices of parameters, gradients and optimizer states in main memory; the optimizer runs there.
+    """
+    on_gpu = torch.cuda.is_available()
+    from_main = any_rank(any(parameter.is_meta for parameter in model.parameters()))
+    weights = {name: parameter.detach() for name, parameter in model.named_parameters()} if from_main else {}
+    settings = {
+        "mesh": init_device_mesh("cuda" if on_gpu else "cpu", (world_size(),)),
+        # The casts inside a layer are autocast's, as in one process.
+        "mp_policy": MixedPrecisionPolicy(
+            param_dtype=torch.bfloat16 if bf16 else None, reduce_dtype=torch.float32, cast_forward_inputs=False
+        ),
+        "offload_policy": CPUOffloadPolicy(pin_memory=on_gpu) if cpu_offload else OffloadPolicy(),
+        "ignored_params": {parameter for parameter in model.parameters() if not parameter.is_floating_point()},
+    }
+    for layer in _layers(model):
+        fully_shard(layer, **settings)
+    fully_shard(model, **settings)
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.set_gradient_divide_factor(1.0)
+            module.set_force_sum_reduction_for_comms(True)  # gloo has no other reduction than the sum
+    if from_main:
+        _send_weights(model, weights, cpu_offload=cpu_offload)
+    setattr(model, _ENTRY, lambda function: function())
+    register_fsdp_forward_method(model, _ENTRY)
+    StandIn(model, encoder)
+
+
+def is_sharded(model: nn.Module) -> bool:
+    """Tell whether `shard` has spread the model over ranks."""
+    return hasattr(model, _ENTRY)
+
+
+def call_sharded(model: nn.Module, function: Callable[..., Result], *args: Any) -> Result:
+    """Call `function(*args)` with the weights of `model` within reach; the gradient of what it returns finds its way.
+
+    All ranks call it alike: the layers that run, and their order, must be the same. A model in one piece needs none of
+    this, and the function is just called.
+    """
+    if not is_sharded(model):
+        return function(*args)
+    results: list[Result] = []
+
+    def run() -> list[Tensor]:
+        results.append(function(*args))
+        # Of a view the tensor it looks at: the hooks that FSDP sets do not survive changes of a view in place.
+        return [
+            tensor._base if tensor._is_view() else tensor for tensor in _tensors(results[0]) if tensor.requires_grad
+        ]
+
+    getattr(model, _ENTRY)(run)
+    if not torch.is_grad_enabled():
+        model.reshard()  # the root's unit, which else the backward takes apart
+    return results[0]
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """Return a tensor in one piece; of a sharded one all ranks must ask for it."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def cut_like(tensor: Tensor, sharded: Tensor) -> Tensor:
+    """Return this rank's slice of a tensor that all ranks hold, cut as `sharded` is; the tensor where that is whole."""
+    if not isinstance(sharded, DTensor):
+        return tensor
+    return distribute_tensor(tensor, sharded.device_mesh, sharded.placements, src_data_rank=None)
+
+
+def unshard_on_main(model: nn.Module) -> None:
+    """Put the model together on rank 0, in main memory, and end its sharding; on other ranks it is of no use then."""
+    pieces: dict[nn.Parameter, nn.Parameter | None] = {}
+    for module in model.modules():
+        for name, parameter in list(module.named_parameters(recurse=False)):
+            if not isinstance(parameter, DTensor):
+                continue
+            if parameter not in pieces:  # a tied one has two names
+                full = parameter.detach().full_tensor()
+                kept = nn.Parameter(full.cpu(), requires_grad=parameter.requires_grad) if is_main() else None
+                pieces[parameter] = kept
+            setattr(module, name, pieces[parameter])
+        if isinstance(module, FSDPModule):
+            module.__class__ = type(module).__bases__[1]  # `fully_shard` derived a class named FSDP...
+    delattr(model, _ENTRY)
+
+
+@torch.no_grad()
+def _send_weights(model: nn.Module, weights: Mapping[str, Tensor], *, cpu_offload: bool) -> None:
+    """Give every rank its slices of the weights, and the buffers, that rank 0 has read.
+
+    Args:
+        weights: by name, whole; those of rank 0 count.
+    """
+    device = _mesh_device()
+    if not is_main():
+        model.to_empty(device="cpu" if cpu_offload else device)
+    for module in model.modules():
+        for name, buffer in list(module.named_buffers(recurse=False)):
+            module._buffers[name] = buffer.to(device)  # offloading is for parameters only
+            dist.broadcast(module._buffers[name], src=0)
+    for name, parameter in model.named_parameters():
+        whole_weight = weights[name].to(device) if is_main() else torch.empty_like(weights[name], device=device)
+        if isinstance(parameter, DTensor):
+            own = distribute_tensor(whole_weight, parameter.device_mesh, parameter.placements, src_data_rank=0)
+            parameter.to_local().copy_(own.to_local())
+
+
+def _mesh_device() -> torch.device:
+    return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+
+
+def _layers(model: nn.Module) -> Iterator[nn.Module]:
+    """Yield the outermost layers of transformers: decoder layers, and blocks of the vision tower."""
+    for child in model.children():
+        if isinstance(child, GradientCheckpointingLayer):
+            yield child
+        else:
+            yield from _layers(child)
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    """Yield the tensors in records, mappings and sequences."""
+    if isinstance(value, Tensor):
+        yield value
+    elif dataclasses.is_dataclass(value):
+        yield from _tensors(vars(value))
+    elif isinstance(value, Mapping):
+        yield from _tensors(list(value.values()))
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _tensors(item)
