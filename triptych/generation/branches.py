@@ -269,19 +269,18 @@ def branch_attention(
     query = query.reshape(num_rows, num_heads, -1, query.shape[-1])
     query = query * (query.shape[-1] ** -0.5 if scaling is None else scaling)
 
-    # The scores of the prompt are by far the most: they are never rearranged, the others come to them.
-    prompt_scores = branches.to_slots(query) @ prompt_keys.transpose(2, 3)  # (G, H, N * R, P)
-    scores = torch.cat([prompt_scores, branches.to_slots(query @ key.transpose(2, 3))], dim=-1)  # (G, H, N * R, P + S)
+    scores = [branches.to_slots(query) @ prompt_keys.transpose(2, 3), query @ key.transpose(2, 3)]
     if softcap is not None:
-        scores = softcap * torch.tanh(scores / softcap)
+        scores = [softcap * torch.tanh(part / softcap) for part in scores]
     if branches.padding is not None:
-        end = prompt_keys.shape[2]
-        scores[..., end - branches.padding.shape[-1] : end].masked_fill_(branches.padding, -torch.inf)
+        scores[0][..., -branches.padding.shape[-1] :].masked_fill_(branches.padding, -torch.inf)
+    # By row, not by slot: prompts of fewer rows than others have empty slots, on which no softmax is spent.
+    joined = torch.cat([branches.to_rows(scores[0]), scores[1]], dim=-1)  # (U, H, R, P + S)
     if (hidden := branches.hidden(branches.windows[module.layer_idx], key.shape[2])) is not None:
-        scores.masked_fill_(hidden, -torch.inf)
-    weights = scores.softmax(-1, dtype=torch.float32).to(query.dtype)
+        joined.masked_fill_(hidden[branches.prompt_of_row], -torch.inf)
+    weights = joined.softmax(-1, dtype=torch.float32).to(query.dtype)
     prompt_weights, own_weights = weights.split([prompt_keys.shape[2], key.shape[2]], dim=-1)
-    output = branches.to_rows(prompt_weights @ prompt_values) + branches.to_rows(own_weights) @ value  # (U, H, R, D)
+    output = branches.to_rows(branches.to_slots(prompt_weights) @ prompt_values) + own_weights @ value  # (U, H, R, D)
     return output.reshape(num_rows, 1, -1, output.shape[-1]), None
 
 

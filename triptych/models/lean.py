@@ -111,7 +111,7 @@ def _down(layer: nn.Module, act: nn.Module, *inner: Tensor) -> Tensor:
     return layer(_Activated.apply(act, *inner))
 
 
-def _activate(act: nn.Module, first: Tensor, *second: Tensor) -> Tensor:
+def _activate(act: Callable[[Tensor], Tensor], first: Tensor, *second: Tensor) -> Tensor:
     return act(first) * second[0] if second else act(first)
 
 
@@ -119,7 +119,7 @@ def _activate_again(act: nn.Module, inner: Sequence[Tensor]) -> tuple[list[Tenso
     """Return leaves with the values of `inner`, and their activation with its graph."""
     with torch.enable_grad():
         leaves = [part.detach().requires_grad_() for part in inner]
-        return leaves, _activate(act, *leaves)
+        return leaves, _activate(act.forward, *leaves)  # hooks on the module have had their turn in the forward pass
 
 
 class _Activated(torch.autograd.Function):
