@@ -15,10 +15,13 @@ from triptych.world.clip_comparisons import (
     CONTEXT_LINE,
     Comparison,
     comparison_prompt,
+    draw_closed_comparison,
     draw_comparison,
+    wrong_answer,
 )
 from triptych.world.clip_open import NARRATIVE_PROMPT, draw_open_questions
 from triptych.world.clip_oracle import judge_clip
+from triptych.world.clip_questions import draw_clip_questions
 from triptych.world.randomness import rng_for
 
 SCENES = drawn(50)
@@ -103,3 +106,30 @@ def test_a_context_tells_the_clip_part_by_part() -> None:
 @pytest.mark.parametrize("index", [1, 2])
 def test_a_comparison_is_a_pure_function_of_its_key(index: int) -> None:
     assert _draw(index) == _draw(index)
+
+
+def test_a_wrong_answer_is_another_one_of_the_same_sort() -> None:
+    seen = set()
+    for number, scene in enumerate(SCENES):
+        rng = rng_for("wrong", number)
+        for question in draw_clip_questions(scene, CONFIG, 12, rng):
+            wrong = wrong_answer(question, scene, CONFIG, rng)
+            assert wrong != question.answer
+            sorts = (r"yes|no", r"\d", r"red|green|blue|yellow", r"left|right|top|bottom|up|down", r".+")
+            if question.text.startswith("Which object"):
+                sort = "noun"
+                assert wrong in CONFIG.shapes or wrong.isdigit()
+            else:
+                sort = next(each for each in sorts if re.fullmatch(each, question.answer))
+                assert re.fullmatch(sort, wrong)
+            seen.add(sort)
+    assert len(seen) == 6
+
+
+def test_a_comparison_of_short_answers_says_which_is_right() -> None:
+    for number, scene in enumerate(SCENES):
+        [question] = draw_clip_questions(scene, CONFIG, 1, rng_for("closed", number))
+        comparison = draw_closed_comparison(scene, question, replace(CONFIG, context_share=1.0), rng_for(number))
+        assert (comparison.question, comparison.better) == (question.direct_prompt, question.answer)
+        assert comparison.worse != comparison.better and comparison.context
+        assert comparison.verdict(swapped=True) == f"B is better because the answer is {question.answer}."

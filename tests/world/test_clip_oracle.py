@@ -8,13 +8,13 @@ import pytest
 
 from tests.world.clip_scenes import CONFIG, by_hand, drawn
 from triptych.errors import DataError
-from triptych.group import Group
+from triptych.group import Group, text_message
 from triptych.world.clip_config import ClipConfig
 from triptych.world.clip_describe import caption, narrate, tell
 from triptych.world.clip_errors import spoil
 from triptych.world.clip_facts import About, facts_of
 from triptych.world.clip_open import OPEN_KINDS, open_questions
-from triptych.world.clip_oracle import judge_clip, prefer, required_facts, score_clip
+from triptych.world.clip_oracle import judge_clip, prefer, quality, required_facts, score_clip
 from triptych.world.clip_scene import ClipScene
 from triptych.world.randomness import rng_for
 
@@ -183,3 +183,9 @@ def test_a_row_without_a_clip_is_named(meta: dict[str, object]) -> None:
 def test_digits_and_shapes_are_told_apart() -> None:
     scene = replace(HAND, objects=HAND.objects[1:2], events=())
     assert [item.right for item in judge_clip("The digit 3 is still.", scene).judgements] == [True, True]
+
+
+def test_a_short_answer_is_compared_with_the_truth_of_its_row() -> None:
+    group = Group("one", [text_message("user", "How many objects stop? Answer briefly.")], meta={"truth": "2"})
+    assert [quality(text, group) for text in ("2", " 2.", "3", "two")] == [1, 1, 0, 0]
+    assert prefer("3", "2", group) == 1 and prefer("1", "3", group) is None

@@ -17,7 +17,16 @@ from triptych.world.clip_samples import build_clip_sample, clip_sections
 from triptych.world.clip_scene import ClipScene, is_held_out
 from triptych.world.glyphs import glyphs_by_value
 
-COUNTS = ClipCounts(train_clips=12, train_comparisons=8, prompt_clips=6, test_clips=8, test_actions=5)
+COUNTS = ClipCounts(
+    pretrain_clips=4,
+    pretrain_texts=3,
+    train_clips=12,
+    train_comparisons=8,
+    prompt_clips=6,
+    prompt_questions_per_clip=1,
+    test_clips=8,
+    test_actions=5,
+)
 
 
 def _build(config: ClipConfig = CONFIG, counts: ClipCounts = COUNTS, seed: int = 0):
@@ -37,6 +46,8 @@ ROWS, CLIPS = _build()
 
 def test_the_counts_are_kept() -> None:
     assert {name: len(groups) for name, groups in ROWS.items()} == {
+        "pretrain_clips": 12,
+        "pretrain_text": 3,
         "train_narratives": 24,  # of the whole clip and of one of its parts
         "train_questions": 48,
         "train_rationales": 12,
@@ -49,6 +60,7 @@ def test_the_counts_are_kept() -> None:
         "test_temporal": 8,
         "test_consistency": 8,
         "test_retrieval": 8,
+        "test_prompts": 16,
         "test_actions": 5,
     }
 
@@ -58,9 +70,12 @@ def test_rows_are_valid_groups_with_unique_ids_and_their_own_video() -> None:
     assert len({group.id for group in groups}) == len(groups)
     assert all(Group.from_row(group.to_row()) == group for group in groups)
     assert {video for group in groups for video in group.videos} == set(CLIPS)
-    assert all(prompt_text(group).startswith("<video>") and clips_of(group) for group in groups)
+    shown = [group for group in groups if group.meta["kind"] != "text"]
+    assert all(prompt_text(group).startswith("<video>") and clips_of(group) for group in shown)
     for name, each in ROWS.items():
-        assert all(group.videos[0].startswith(f"videos/{name.split('_')[0]}/") for group in each)
+        assert name == "pretrain_text" or all(
+            group.videos[0].startswith(f"videos/{name.split('_')[0]}/") for group in each
+        )
 
 
 def test_demonstrations_are_in_training_only() -> None:
@@ -70,7 +85,42 @@ def test_demonstrations_are_in_training_only() -> None:
     assert all(group.completions[0].text == group.answer for group in ROWS["train_questions"])
     for group in ROWS["train_rationales"]:
         assert group.completions[0].text.endswith(f"\nFinal Answer: {group.answer}")
-    assert all(group.answer for name, groups in ROWS.items() if name.startswith("test_") for group in groups)
+    with_answers = [name for name in ROWS if name.startswith("test_") and name != "test_prompts"]
+    assert all(group.answer for name in with_answers for group in ROWS[name])
+
+
+def test_prompts_for_preference_data_have_no_answers_but_a_truth_for_the_oracle() -> None:
+    for name in ("train_prompts", "test_prompts"):
+        assert not any(group.answer for group in ROWS[name])
+        closed = [group for group in ROWS[name] if "truth" in group.meta]
+        assert len(closed) == len(ROWS[name]) / 2
+        assert all(prompt_text(group).endswith("Answer briefly.") for group in closed)
+
+
+def test_documents_are_shown_their_clip_or_none() -> None:
+    assert all(group.prompt[0]["role"] == "document" for group in ROWS["pretrain_clips"] + ROWS["pretrain_text"])
+    parts = [clips_of(group)[0].sampling for group in ROWS["pretrain_clips"]]
+    assert [item.num_parts for item in parts] == [1, 1, 3] * 4
+    assert not any(group.videos for group in ROWS["pretrain_text"])
+
+
+def test_answers_in_training_have_the_habits_asked_for() -> None:
+    plain, _ = _build(replace(CONFIG, narrative_noise=0.0))
+    habit, _ = _build(replace(CONFIG, narrative_noise=0.0, answer_noise=1.0))
+    for name in ("train_questions", "train_open"):
+        assert plain[name] != habit[name]
+    assert plain["test_questions"] == habit["test_questions"]
+    wrong = [score_clip(group.completions[0].text, group)["num_wrong"] for group in habit["train_open"]]
+    assert sum(wrong) >= 3
+
+
+def test_comparisons_may_be_of_short_answers() -> None:
+    rows, _ = _build(replace(CONFIG, closed_share=1.0))
+    for group in rows["train_comparisons"]:
+        asked = prompt_text(group)
+        assert "Answer briefly.\nAnswer A: " in asked
+        right = asked.split(f"Answer {group.answer}: ")[1].split("\n")[0]
+        assert group.completions[0].text == f"{group.answer} is better because the answer is {right}."
 
 
 def test_the_references_are_right_and_complete() -> None:
@@ -87,7 +137,8 @@ def test_the_references_are_right_and_complete() -> None:
 @pytest.mark.parametrize(("noise", "share"), [(0.0, 0.0), (1.0, 0.7)])
 def test_narratives_have_the_habits_asked_for(noise: float, share: float) -> None:
     rows, _ = _build(
-        replace(CONFIG, narrative_noise=noise), replace(COUNTS, prompt_clips=0, test_clips=0, test_actions=0)
+        replace(CONFIG, narrative_noise=noise),
+        replace(COUNTS, pretrain_clips=0, prompt_clips=0, test_clips=0, test_actions=0),
     )
     scores = [score_clip(group.completions[0].text, group) for group in rows["train_narratives"]]
     wrong = [score["num_wrong"] for score in scores]
@@ -108,7 +159,7 @@ def test_a_narrative_of_a_part_shows_that_part() -> None:
 
 
 def test_a_row_records_how_many_frames_it_shows() -> None:
-    rows, _ = _build(replace(CONFIG, num_frames=12), ClipCounts(1, 1, 1, 1, 0, 0, 0, 0, 0))
+    rows, _ = _build(replace(CONFIG, num_frames=12), ClipCounts(0, 0, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0))
     assert all(clips_of(group)[0].sampling.num_frames == 12 for groups in rows.values() for group in groups)
 
 
@@ -135,7 +186,7 @@ def test_actions_come_in_turn() -> None:
 
 def test_the_test_split_shares_nothing_with_training() -> None:
     held_out = {index for same in glyphs_by_value(True) for index in same}
-    rows, clips = _build(replace(CONFIG, digit_share=0.6))
+    rows, clips = _build(replace(CONFIG, digit_share=0.6), replace(COUNTS, pretrain_texts=0))
     for name, groups in rows.items():
         for group in groups:
             scene = ClipScene.from_dict(group.meta["scene"])

@@ -25,7 +25,14 @@ from triptych.world.clip_stage import Config, run, write_clips
 pytest.importorskip("av")
 
 COUNTS = ClipCounts(
-    train_clips=3, train_questions_per_clip=1, train_comparisons=1, prompt_clips=2, test_clips=2, test_actions=1
+    pretrain_clips=1,
+    pretrain_texts=0,
+    train_clips=3,
+    train_questions_per_clip=1,
+    train_comparisons=1,
+    prompt_clips=2,
+    test_clips=2,
+    test_actions=1,
 )
 
 
@@ -55,7 +62,7 @@ def test_the_folder_is_an_ordinary_data_folder(tmp_path: Path) -> None:
 
 def test_a_video_holds_the_frames_of_its_sample(tmp_path: Path) -> None:
     write_clips(tmp_path, CONFIG, seed=0, counts=COUNTS)
-    for section in clip_sections(COUNTS):
+    for section in (section for section in clip_sections(COUNTS) if section.num_samples):
         [(path, frames)] = build_clip_sample(section, 0, CONFIG, COUNTS, seed=0).clips
         shown = np.stack([np.asarray(frame) for frame in load_video(path, tmp_path).frames])
         assert shown.shape == frames.shape
@@ -63,7 +70,7 @@ def test_a_video_holds_the_frames_of_its_sample(tmp_path: Path) -> None:
 
 
 def test_a_folder_made_from_other_settings_is_refused_by_name(tmp_path: Path) -> None:
-    counts = replace(COUNTS, train_clips=1, prompt_clips=0, test_clips=0, test_actions=0)
+    counts = replace(COUNTS, pretrain_clips=0, train_clips=1, prompt_clips=0, test_clips=0, test_actions=0)
     write_clips(tmp_path, CONFIG, seed=0, counts=counts)
     before = _files(tmp_path)
     with pytest.raises(TriptychError, match=r"\(config\.context_share\)"):
@@ -73,7 +80,15 @@ def test_a_folder_made_from_other_settings_is_refused_by_name(tmp_path: Path) ->
 
 
 def test_a_command_and_a_recipe_write_them(tmp_path: Path) -> None:
-    counts = {"train_clips": 1, "train_comparisons": 0, "prompt_clips": 0, "test_clips": 0, "test_actions": 0}
+    counts = {
+        "pretrain_clips": 0,
+        "pretrain_texts": 0,
+        "train_clips": 1,
+        "train_comparisons": 0,
+        "prompt_clips": 0,
+        "test_clips": 0,
+        "test_actions": 0,
+    }
     words = [word for name, number in counts.items() for word in (f"--counts.{name}", str(number))]
     assert main(["world", "clips", str(tmp_path / "a"), "--num_workers", "1", *words]) == 0
     run_stage(RecipeStage(name="clips", verb="clips", config={"counts": counts, "num_workers": 1}), tmp_path, 0)

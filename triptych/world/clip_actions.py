@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import chain, repeat
 
 import numpy as np
 
@@ -23,6 +24,7 @@ _FORMS = {
     ("turn",): "turning {colour}",
 }
 """Name of what a single object does, by its events."""
+_ATTEMPTS = 2_000
 
 
 def action_classes(config: ClipConfig) -> list[str]:
@@ -61,12 +63,16 @@ def action_of(scene: ClipScene) -> str | None:
 
 
 def sample_action_clip(config: ClipConfig, action: str, rng: np.random.Generator) -> ClipScene:
-    """Draw a held-out clip that shows the action, which is one of `action_classes`."""
+    """Draw a held-out clip that shows the action, which is one of `action_classes`.
+
+    Few shapes and colours leave some actions without a story that is held out; these are drawn from the others.
+    """
     number = 2 if action in _PASSING.values() else 1
     alone = replace(config, min_objects=number, max_objects=number, min_events=0, max_events=3)
     if action in map(_MOVING.format, _DIRECTIONS):  # before long, what moves comes to the edge
         alone = replace(alone, max_seconds=min(config.max_seconds, config.min_seconds + 1))
-    while True:
-        scene = sample_clip(alone, TEST_SPLIT, rng)
+    for split in chain(repeat(TEST_SPLIT, _ATTEMPTS), repeat("train")):
+        scene = sample_clip(alone, split, rng)
         if action_of(scene) == action:
             return scene
+    raise AssertionError("the second half of the splits has no end")

@@ -6,19 +6,21 @@ A small model that learns from them can be its own judge. The better answer is t
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
 
-from triptych.world.clip_config import ClipConfig
+from triptych.world.clip_config import NUM_LANES, ClipConfig
 from triptych.world.clip_describe import clause, tell, with_made_up_event
 from triptych.world.clip_errors import spoil
-from triptych.world.clip_facts import OBJECT, About, facts_of
-from triptych.world.clip_open import OpenQuestion
+from triptych.world.clip_facts import OBJECT, WHOLE, About, facts_of
+from triptych.world.clip_open import OpenQuestion, draw_open_questions
 from triptych.world.clip_oracle import ORDER, ClipScore, judge_clip
 from triptych.world.clip_parts import part_abouts
-from triptych.world.clip_scene import ClipScene
-from triptych.world.randomness import pick_weighted
+from triptych.world.clip_questions import DOING, ClipQuestion, draw_clip_questions
+from triptych.world.clip_scene import DIRECTIONS_OF, SIDES_OF, ClipScene
+from triptych.world.randomness import pick, pick_weighted
 
 CONTEXT_LINE = "Context: {context}\n"
 COMPARISON_TEMPLATE = (
@@ -58,6 +60,40 @@ def comparison_prompt(question: str, first: str, second: str, *, context: str | 
     """Return the text that asks which of two answers is better; the video is a part of its own before it."""
     line = "" if context is None else CONTEXT_LINE.format(context=context)
     return COMPARISON_TEMPLATE.format(context=line, question=question, first=first, second=second)
+
+
+def draw_any_comparison(scene: ClipScene, config: ClipConfig, rng: np.random.Generator) -> tuple[Comparison, About]:
+    """Draw a comparison, of short answers with the probability `closed_share`, and what its question is about."""
+    if rng.random() < config.closed_share and (questions := draw_clip_questions(scene, config, 1, rng)):
+        return draw_closed_comparison(scene, questions[0], config, rng), WHOLE
+    [question] = draw_open_questions(scene, 1, rng)
+    return draw_comparison(scene, question, config, rng), question.about
+
+
+def draw_closed_comparison(
+    scene: ClipScene, question: ClipQuestion, config: ClipConfig, rng: np.random.Generator
+) -> Comparison:
+    """Compare the answer to a question with a wrong one of the same sort."""
+    context = _context(scene, config, rng) if rng.random() < config.context_share else None
+    reason = f"the answer is {question.answer}"
+    wrong = wrong_answer(question, scene, config, rng)
+    return Comparison(question.direct_prompt, question.answer, wrong, context, reason)
+
+
+def wrong_answer(question: ClipQuestion, scene: ClipScene, config: ClipConfig, rng: np.random.Generator) -> str:
+    """Draw a wrong answer of the sort of the right one."""
+    answer = question.answer
+    if match := re.fullmatch(r"What happens first: (.*), or (.*)\?", question.text):
+        return next(clause for clause in match.groups() if clause != answer)
+    if question.kind == "count":
+        return str(pick(rng, [number for number in range(NUM_LANES + 1) if abs(number - int(answer)) in (1, 2)]))
+    nouns = (*(item.noun for item in scene.objects), *config.shapes)
+    for sort in (("yes", "no"), SIDES_OF["x"], SIDES_OF["y"], DIRECTIONS_OF["y"], config.colours, DOING, nouns):
+        if answer in sort:
+            sides = SIDES_OF["x"] + (SIDES_OF["y"] if question.text.find("direction") < 0 else DIRECTIONS_OF["y"])
+            sort = sides if answer in sides else sort
+            return pick(rng, [other for other in dict.fromkeys(sort) if other != answer])
+    raise ValueError(f"{answer!r} answers no question of a known sort")
 
 
 def draw_comparison(

@@ -46,8 +46,13 @@ class ClipConfig:
     narrative_noise: float = 0.2
     """Probability that a narrative of the split `train`, or the context of a comparison, tells of one event that never
     happened: the usual one of its object (`usual_event`). A habit of speech that looking has to overcome."""
+    answer_noise: float = 0.0
+    """Probability that a question of the split `train`, or an answer to an open one, is about the clip as habit has it,
+    with one usual event that never happened."""
     context_share: float = 0.5
     """Probability that a comparison comes with a narrative of the clip as context."""
+    closed_share: float = 0.0
+    """Probability that a comparison is of two short answers to a question with one right answer."""
     question_weights: dict[str, float] = field(default_factory=lambda: dict.fromkeys(CLIP_QUESTION_KINDS, 1.0))
     """Relative frequency of each kind of question; kinds left out are not asked."""
 
@@ -63,7 +68,7 @@ class ClipConfig:
             raise TriptychError("Give at least two `colours`: objects change theirs.")
         if len(self.shapes) < self.max_objects:
             raise TriptychError(f"{self.max_objects} objects of different kinds need as many `shapes`.")
-        for name in ("digit_share", "narrative_noise", "context_share"):
+        for name in ("digit_share", "narrative_noise", "answer_noise", "context_share", "closed_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise TriptychError(f"`{name}` is {getattr(self, name)}; it is a probability, from 0 to 1.")
 
@@ -130,6 +135,10 @@ class ClipConfig:
 class ClipCounts:
     """How much is written of each kind."""
 
+    pretrain_clips: int = 2_000
+    """Clips with documents to pre-train on: what happens in the whole and in a part of it, and a caption."""
+    pretrain_texts: int = 2_000
+    """Documents without a video: comparisons and questions about clips that nobody sees."""
     train_clips: int = 3_000
     """Clips with questions, rationales, narratives and a caption."""
     train_questions_per_clip: int = 4
@@ -140,6 +149,8 @@ class ClipCounts:
     prompt_clips: int = 1_500
     """Clips with open questions and no answers, for preference data."""
     prompts_per_clip: int = 2
+    prompt_questions_per_clip: int = 0
+    """Questions with one right answer among them; it is recorded as `truth` in the meta of the row."""
     test_clips: int = 300
     """Held-out clips with questions, descriptions, captions and questions about order."""
     test_questions_per_clip: int = 4

@@ -14,6 +14,8 @@ from triptych.world.clip_scene import ClipScene, Event
 
 ORDER = "order"
 """Kind of a judgement about which of two events comes first."""
+TRUTH = "truth"
+"""Where the meta of a row without an answer keeps the right one, for the oracle alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +96,19 @@ def scene_of(group: Group) -> tuple[ClipScene, About]:
 
 def prefer(first: str, second: str, group: Group) -> int | None:
     """Return 0 or 1 for the text of higher quality about the clip of a row, None where they are equally good."""
-    scene, about = scene_of(group)
-    qualities = [judge_clip(text, scene, about).quality for text in (first, second)]
+    qualities = [quality(text, group) for text in (first, second)]
     return None if qualities[0] == qualities[1] else int(qualities[1] > qualities[0])
+
+
+def quality(text: str, group: Group) -> float:
+    """Return `ClipScore.quality` of a text; of a short answer to a question with a `truth`, 1 if it is that, else 0.
+
+    Raises:
+        DataError: the row has no scene of a clip.
+    """
+    if truth := group.meta.get(TRUTH):
+        return float(text.strip().rstrip(".").lower() == truth.lower())
+    return judge_clip(text, *scene_of(group)).quality
 
 
 def judge_clip(text: str, scene: ClipScene, about: About = WHOLE) -> ClipScore:

@@ -19,6 +19,8 @@ _ATTEMPTS = 20
 _DOES = {"enter": "enter", "leave": "leave", "bounce": "bounce", "turn": "change its colour", "stop": "stop"}
 _WHICH = {"enter": "enters", "leave": "leaves", "bounce": "bounces", "turn": "changes its colour", "stop": "stops"}
 _DOING = {**_WHICH, "cross": "passes another object"}
+DOING = tuple(_DOING.values())
+"""Answers to what an object does."""
 _COUNTED = {"enter": "enter", "leave": "leave", "bounce": "bounce", "turn": "change their colour", "stop": "stop"}
 
 

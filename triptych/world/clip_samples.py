@@ -1,10 +1,13 @@
 """The sections of a folder of clips: what the sample of each index holds, as rows and videos.
 
+pretrain_clips documents: a clip and what happens in it
+pretrain_text  documents without a clip: questions, answers and comparisons
 train_clips    questions with answers, some with rationales; narratives, of the whole and of its parts; answers to
                open questions; captions; comparisons of two answers
-train_prompts  open questions without answers, for preference data
+train_prompts  questions without answers, for preference data
 test_clips     held-out clips: questions with answers; descriptions and other open questions (`generic`); what
-               comes before and after (`temporal`); two wordings of one question (`consistency`); captions
+               comes before and after (`temporal`); two wordings of one question (`consistency`); captions; questions
+               without answers, to see how good preference data are
 test_actions   held-out clips that show one action
 """
 
@@ -16,12 +19,14 @@ from typing import Any
 import numpy as np
 
 from triptych.data.sampling import FrameSampling, policy_record
-from triptych.group import Completion, Group
+from triptych.group import Completion, Group, text_message
 from triptych.world.clip_actions import action_classes, sample_action_clip
-from triptych.world.clip_comparisons import draw_comparison
+from triptych.world.clip_comparisons import draw_any_comparison
 from triptych.world.clip_config import ClipConfig, ClipCounts
 from triptych.world.clip_describe import caption, tell, with_made_up_event
+from triptych.world.clip_documents import clip_texts, text_about
 from triptych.world.clip_facts import WHOLE, About, facts_of
+from triptych.world.clip_habits import by_habit
 from triptych.world.clip_open import (
     ACTION_PROMPT,
     CAPTION_PROMPT,
@@ -30,6 +35,7 @@ from triptych.world.clip_open import (
     draw_open_questions,
     open_questions,
 )
+from triptych.world.clip_oracle import TRUTH
 from triptych.world.clip_parts import part_abouts, part_sampling
 from triptych.world.clip_questions import ClipQuestion, draw_clip_questions
 from triptych.world.clip_render import render_clip
@@ -89,8 +95,10 @@ class ClipKey(SampleKey):
 def clip_sections(counts: ClipCounts) -> list[Section]:
     """Return the sections of a folder with these counts, in the order in which they are written."""
     train = ("questions", "rationales", "narratives", "open", "captions", "comparisons")
-    test = ("questions", "generic", "temporal", "consistency", "retrieval")
+    test = ("questions", "generic", "temporal", "consistency", "retrieval", "prompts")
     return [
+        Section("pretrain_clips", counts.pretrain_clips, _documents, ("pretrain_clips",)),
+        Section("pretrain_text", counts.pretrain_texts, _text, ("pretrain_text",)),
         Section("train_clips", counts.train_clips, _train, tuple(f"train_{name}" for name in train)),
         Section("train_prompts", counts.prompt_clips, _prompts, ("train_prompts",)),
         Section("test_clips", counts.test_clips, _test, tuple(f"test_{name}" for name in test)),
@@ -103,11 +111,31 @@ def build_clip_sample(section: Section, index: int, config: ClipConfig, counts: 
     return section.build(ClipKey(seed, section.name, index, config, counts))
 
 
+def _documents(key: ClipKey) -> ClipSample:
+    scene, rows = _scene(key), []
+    for number, (text, about, part) in enumerate(clip_texts(scene, key.config, key.rng("documents"))):
+        sampling = part_sampling(key.config) if part < 0 else part_sampling(key.config, _num_parts(key, scene), part)
+        row = key.row(str(number), scene, text, "document", about=about, sampling=sampling)
+        row.prompt = [{"role": "document", "content": row.prompt[0]["content"]}]
+        rows.append(("pretrain_clips", row))
+    return _with_clip(key, scene, rows)
+
+
+def _text(key: ClipKey) -> ClipSample:
+    text = text_about(_scene(key), key.config, key.rng("text"))
+    return ClipSample([("pretrain_text", Group(key.name, [text_message("document", text)], meta={"kind": "text"}))])
+
+
+def _num_parts(key: ClipKey, scene: ClipScene) -> int:
+    return len(part_abouts(scene, key.config))
+
+
 def _train(key: ClipKey) -> ClipSample:
     scene = _scene(key)
     rows = _question_rows(key, scene, "train", key.counts.train_questions_per_clip)
     rows += [("train_narratives", group) for group in _narratives(key, scene)]
-    [question] = draw_open_questions(scene, 1, key.rng("open"))
+    imagined = by_habit(scene, key.config, key.config.answer_noise, key.rng("habit-open"))
+    [question] = draw_open_questions(imagined, 1, key.rng("open"))
     rows.append(("train_open", _open_row(key, scene, question, "open", completion=question.answer)))
     rows.append(("train_captions", key.row("caption", scene, CAPTION_PROMPT, "caption", completion=caption(scene))))
     if key.index < key.counts.train_comparisons:
@@ -117,9 +145,18 @@ def _train(key: ClipKey) -> ClipSample:
 
 def _prompts(key: ClipKey) -> ClipSample:
     scene = _scene(key)
-    questions = draw_open_questions(scene, key.counts.prompts_per_clip, key.rng("open"))
-    rows = [_open_row(key, scene, question, f"open{number}") for number, question in enumerate(questions)]
-    return _with_clip(key, scene, [("train_prompts", group) for group in rows])
+    return _with_clip(key, scene, [("train_prompts", group) for group in _prompt_rows(key, scene)])
+
+
+def _prompt_rows(key: ClipKey, scene: ClipScene) -> list[Group]:
+    """Return rows without answers: questions with one right answer, then open ones."""
+    rng, number = key.rng("prompts"), key.counts.prompt_questions_per_clip
+    rows = []
+    for index, question in enumerate(draw_clip_questions(scene, key.config, number, rng)):
+        row = key.row(f"closed{index}", scene, question.direct_prompt, question.kind, **{TRUTH: question.answer})
+        rows.append(row)
+    questions = draw_open_questions(scene, key.counts.prompts_per_clip - len(rows), key.rng("open"))
+    return rows + [_open_row(key, scene, question, f"open{number}") for number, question in enumerate(questions)]
 
 
 def _test(key: ClipKey) -> ClipSample:
@@ -138,6 +175,7 @@ def _test(key: ClipKey) -> ClipSample:
         rows.append(("test_consistency", row))
     told = caption(scene)
     rows.append(("test_retrieval", key.row("retrieval", scene, CAPTION_PROMPT, "retrieval", answer=told)))
+    rows += [("test_prompts", group) for group in _prompt_rows(key, scene)]
     return _with_clip(key, scene, rows)
 
 
@@ -159,7 +197,9 @@ def _with_clip(key: ClipKey, scene: ClipScene, rows: list[tuple[str, Group]]) ->
 def _question_rows(key: ClipKey, scene: ClipScene, split: str, number: int) -> list[tuple[str, Group]]:
     """Return rows of closed questions; in training, answered, and the first ones with a rationale too."""
     rows = []
-    for index, question in enumerate(draw_clip_questions(scene, key.config, number, key.rng("questions"))):
+    noise = key.config.answer_noise if split == "train" else 0.0
+    imagined = by_habit(scene, key.config, noise, key.rng("habit"))
+    for index, question in enumerate(draw_clip_questions(imagined, key.config, number, key.rng("questions"))):
         completion = question.answer if split == "train" else None
         row = _question_row(key, scene, question, f"q{index}/direct", question.direct_prompt, completion)
         rows.append((f"{split}_questions", row))
@@ -188,7 +228,7 @@ def _narratives(key: ClipKey, scene: ClipScene) -> list[Group]:
             scene,
             NARRATIVE_PROMPT,
             "describe",
-            completion=_by_habit(key, scene, about, rng),
+            completion=_told_by_habit(key, scene, about, rng),
             about=about,
             sampling=sampling,
         )
@@ -196,7 +236,7 @@ def _narratives(key: ClipKey, scene: ClipScene) -> list[Group]:
     ]
 
 
-def _by_habit(key: ClipKey, scene: ClipScene, about: About, rng: np.random.Generator) -> str:
+def _told_by_habit(key: ClipKey, scene: ClipScene, about: About, rng: np.random.Generator) -> str:
     noise = key.config.narrative_noise
     return tell(with_made_up_event(facts_of(scene, about), scene, key.config, noise, rng))
 
@@ -204,8 +244,7 @@ def _by_habit(key: ClipKey, scene: ClipScene, about: About, rng: np.random.Gener
 def _comparisons(key: ClipKey, scene: ClipScene) -> list[Group]:
     """Return one comparison in both orders."""
     rng = key.rng("comparison")
-    [question] = draw_open_questions(scene, 1, rng)
-    comparison = draw_comparison(scene, question, key.config, rng)
+    comparison, about = draw_any_comparison(scene, key.config, rng)
     return [
         key.row(
             f"comparison/{'ba' if swapped else 'ab'}",
@@ -214,7 +253,7 @@ def _comparisons(key: ClipKey, scene: ClipScene) -> list[Group]:
             "comparison",
             answer="B" if swapped else "A",
             completion=comparison.verdict(swapped=swapped),
-            about=question.about,
+            about=about,
             has_context=comparison.context is not None,
         )
         for swapped in (False, True)

@@ -12,7 +12,7 @@ from triptych.world.clip_samples import ClipSample, build_clip_sample, clip_sect
 from triptych.world.clip_video import encode_clip
 from triptych.world.write import Medium, Progress, write_folder
 
-CLIP_VERSION = 1
+CLIP_VERSION = 2
 """Raise it whenever the same settings give other clips or rows."""
 
 
