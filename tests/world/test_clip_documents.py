@@ -3,28 +3,48 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from fractions import Fraction
 
 from tests.world.clip_scenes import CONFIG, by_hand, drawn
+from triptych.data.sampling import moments
 from triptych.world.clip_describe import caption, narrate
-from triptych.world.clip_documents import clip_texts, text_about
-from triptych.world.clip_facts import WHOLE
+from triptych.world.clip_documents import clip_texts, still, text_about
 from triptych.world.clip_oracle import judge_clip
+from triptych.world.clip_parts import _Frames
 from triptych.world.randomness import rng_for
 
 
-def test_documents_tell_the_whole_in_two_ways_and_one_part_all_right() -> None:
+def test_documents_go_from_one_frame_over_a_second_to_the_whole() -> None:
     scene = by_hand()
-    whole, summary, part = clip_texts(scene, CONFIG, rng_for(0))
-    assert whole == (narrate(scene), WHOLE, -1) and summary == (caption(scene), WHOLE, -1)
-    assert part[2] in (0, 1, 2) and part[1].stop is not None
-    for scene in drawn(30):
-        for text, about, _ in clip_texts(scene, CONFIG, rng_for(1)):
-            score = judge_clip(text, scene, about)
+    texts = clip_texts(scene, CONFIG, rng_for(0))
+    assert [item.sampling.num_frames for item in texts] == [1, 1, 9, 9, 50, 50, 50]
+    assert [item.sampling.num_parts for item in texts] == [1, 1, 1, 1, 3, 1, 1]
+    assert [item.text for item in texts[-2:]] == [narrate(scene), caption(scene)]
+
+
+def test_what_is_told_of_a_stretch_is_right_and_all_there_is() -> None:
+    seen = 0
+    for number, scene in enumerate(drawn(30)):
+        for item in clip_texts(scene, CONFIG, rng_for(number))[2:]:
+            score = judge_clip(item.text, scene, item.about)
             assert (score.num_wrong, score.coverage) == (0, 1.0)
+            if item.sampling.end is not None:
+                shown = moments(item.sampling, _Frames(scene.num_frames - 1, tick=Fraction(1, CONFIG.fps)))
+                assert (shown[0], shown[-1] + 1) == (item.about.start, item.about.stop)
+                seen += len(shown) == CONFIG.fps + 1
+    assert seen == 60
 
 
-def test_a_clip_of_one_part_is_told_as_a_whole_only() -> None:
-    assert len(clip_texts(by_hand(), replace(CONFIG, num_frames=12, part_frames=12), rng_for(0))) == 2
+def test_a_still_names_what_is_where() -> None:
+    # the star, 20 pixels wide, at 0 of 96 in the lane at the top; the 3, 24 wide, at 40 in the lane below it
+    assert still(by_hand(), 0) == "A red star at the top left and a green 3 in the centre."
+    assert still(by_hand(), 39) == "A blue star at the top right and a green 3 in the centre."
+    gone = replace(by_hand(), objects=by_hand().objects[2:])
+    assert still(gone, 0) == "Nothing is there."
+
+
+def test_a_clip_of_one_part_has_no_text_of_a_part() -> None:
+    assert len(clip_texts(by_hand(), replace(CONFIG, num_frames=12, part_frames=12), rng_for(0))) == 6
 
 
 def test_texts_are_comparisons_or_answers_behind_their_questions() -> None:

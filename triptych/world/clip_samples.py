@@ -113,9 +113,8 @@ def build_clip_sample(section: Section, index: int, config: ClipConfig, counts: 
 
 def _documents(key: ClipKey) -> ClipSample:
     scene, rows = _scene(key), []
-    for number, (text, about, part) in enumerate(clip_texts(scene, key.config, key.rng("documents"))):
-        sampling = part_sampling(key.config) if part < 0 else part_sampling(key.config, _num_parts(key, scene), part)
-        row = key.row(str(number), scene, text, "document", about=about, sampling=sampling)
+    for number, told in enumerate(clip_texts(scene, key.config, key.rng("documents"))):
+        row = key.row(str(number), scene, told.text, "document", about=told.about, sampling=told.sampling)
         row.prompt = [{"role": "document", "content": row.prompt[0]["content"]}]
         rows.append(("pretrain_clips", row))
     return _with_clip(key, scene, rows)
@@ -124,10 +123,6 @@ def _documents(key: ClipKey) -> ClipSample:
 def _text(key: ClipKey) -> ClipSample:
     text = text_about(_scene(key), key.config, key.rng("text"))
     return ClipSample([("pretrain_text", Group(key.name, [text_message("document", text)], meta={"kind": "text"}))])
-
-
-def _num_parts(key: ClipKey, scene: ClipScene) -> int:
-    return len(part_abouts(scene, key.config))
 
 
 def _train(key: ClipKey) -> ClipSample:
