@@ -18,6 +18,7 @@ from triptych.world.clip_scene import ClipScene, is_held_out
 from triptych.world.glyphs import glyphs_by_value
 
 COUNTS = ClipCounts(
+    pretrain_stills=5,
     pretrain_clips=4,
     pretrain_texts=3,
     train_clips=12,
@@ -38,6 +39,7 @@ def _build(config: ClipConfig = CONFIG, counts: ClipCounts = COUNTS, seed: int =
                 assert name in section.files
                 rows[name].append(group)
             clips.update(sample.clips)
+            assert [path for path, _ in sample.pictures] == [path for _, row in sample.rows for path in row.images]
     return dict(rows), clips
 
 
@@ -46,6 +48,7 @@ ROWS, CLIPS = _build()
 
 def test_the_counts_are_kept() -> None:
     assert {name: len(groups) for name, groups in ROWS.items()} == {
+        "pretrain_stills": 5,
         "pretrain_clips": 28,
         "pretrain_text": 3,
         "train_narratives": 24,  # of the whole clip and of one of its parts
@@ -70,10 +73,10 @@ def test_rows_are_valid_groups_with_unique_ids_and_their_own_video() -> None:
     assert len({group.id for group in groups}) == len(groups)
     assert all(Group.from_row(group.to_row()) == group for group in groups)
     assert {video for group in groups for video in group.videos} == set(CLIPS)
-    shown = [group for group in groups if group.meta["kind"] != "text"]
+    shown = [group for group in groups if group.meta["kind"] not in ("text", "still")]
     assert all(prompt_text(group).startswith("<video>") and clips_of(group) for group in shown)
     for name, each in ROWS.items():
-        assert name == "pretrain_text" or all(
+        assert name in ("pretrain_text", "pretrain_stills") or all(
             group.videos[0].startswith(f"videos/{name.split('_')[0]}/") for group in each
         )
 
@@ -138,7 +141,7 @@ def test_the_references_are_right_and_complete() -> None:
 def test_narratives_have_the_habits_asked_for(noise: float, share: float) -> None:
     rows, _ = _build(
         replace(CONFIG, narrative_noise=noise),
-        replace(COUNTS, pretrain_clips=0, prompt_clips=0, test_clips=0, test_actions=0),
+        replace(COUNTS, pretrain_stills=0, pretrain_clips=0, prompt_clips=0, test_clips=0, test_actions=0),
     )
     scores = [score_clip(group.completions[0].text, group) for group in rows["train_narratives"]]
     wrong = [score["num_wrong"] for score in scores]
@@ -159,7 +162,7 @@ def test_a_narrative_of_a_part_shows_that_part() -> None:
 
 
 def test_a_row_records_how_many_frames_it_shows() -> None:
-    rows, _ = _build(replace(CONFIG, num_frames=12), ClipCounts(0, 0, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0))
+    rows, _ = _build(replace(CONFIG, num_frames=12), ClipCounts(0, 0, 0, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0))
     assert all(clips_of(group)[0].sampling.num_frames == 12 for groups in rows.values() for group in groups)
 
 

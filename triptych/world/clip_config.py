@@ -135,6 +135,8 @@ class ClipConfig:
 class ClipCounts:
     """How much is written of each kind."""
 
+    pretrain_stills: int = 8_000
+    """Single pictures with what is where, to learn looking from before what happens."""
     pretrain_clips: int = 2_000
     """Clips with documents to pre-train on: what happens in the whole and in a part of it, and a caption."""
     pretrain_texts: int = 2_000

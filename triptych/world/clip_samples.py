@@ -1,5 +1,6 @@
 """The sections of a folder of clips: what the sample of each index holds, as rows and videos.
 
+pretrain_stills  documents: a picture and what is where
 pretrain_clips documents: a clip and what happens in it
 pretrain_text  documents without a clip: questions, answers and comparisons
 train_clips    questions with answers, some with rationales; narratives, of the whole and of its parts; answers to
@@ -24,7 +25,7 @@ from triptych.world.clip_actions import action_classes, sample_action_clip
 from triptych.world.clip_comparisons import draw_any_comparison
 from triptych.world.clip_config import ClipConfig, ClipCounts
 from triptych.world.clip_describe import caption, tell, with_made_up_event
-from triptych.world.clip_documents import clip_texts, text_about
+from triptych.world.clip_documents import clip_texts, still, text_about
 from triptych.world.clip_facts import WHOLE, About, facts_of
 from triptych.world.clip_habits import by_habit
 from triptych.world.clip_open import (
@@ -40,6 +41,7 @@ from triptych.world.clip_parts import part_abouts, part_sampling
 from triptych.world.clip_questions import ClipQuestion, draw_clip_questions
 from triptych.world.clip_render import render_clip
 from triptych.world.clip_scene import ClipScene, sample_clip
+from triptych.world.clip_stills import draw_still
 from triptych.world.randomness import SampleKey, pick
 from triptych.world.samples import Section
 
@@ -52,6 +54,8 @@ class ClipSample:
     """Name of the file, without `.jsonl`, and the row."""
     clips: list[tuple[str, np.ndarray]] = field(default_factory=list)
     """Path relative to the folder, and the frames."""
+    pictures: list[tuple[str, np.ndarray]] = field(default_factory=list)
+    """Path relative to the folder, and the picture."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +101,7 @@ def clip_sections(counts: ClipCounts) -> list[Section]:
     train = ("questions", "rationales", "narratives", "open", "captions", "comparisons")
     test = ("questions", "generic", "temporal", "consistency", "retrieval", "prompts")
     return [
+        Section("pretrain_stills", counts.pretrain_stills, _stills, ("pretrain_stills",)),
         Section("pretrain_clips", counts.pretrain_clips, _documents, ("pretrain_clips",)),
         Section("pretrain_text", counts.pretrain_texts, _text, ("pretrain_text",)),
         Section("train_clips", counts.train_clips, _train, tuple(f"train_{name}" for name in train)),
@@ -109,6 +114,14 @@ def clip_sections(counts: ClipCounts) -> list[Section]:
 def build_clip_sample(section: Section, index: int, config: ClipConfig, counts: ClipCounts, *, seed: int) -> ClipSample:
     """Build the sample of an index: a pure function of the arguments."""
     return section.build(ClipKey(seed, section.name, index, config, counts))
+
+
+def _stills(key: ClipKey) -> ClipSample:
+    scene = draw_still(key.config, key.split, key.rng("scene"))
+    path = f"images/{key.split}/{key.section}/{key.index:06d}.png"
+    prompt, meta = [text_message("document", None, still(scene, 0))], {"kind": "still", "scene": scene.to_dict()}
+    [picture] = render_clip(scene, key.config, key.rng("noise"))
+    return ClipSample([(key.section, Group(key.name, prompt, images=[path], meta=meta))], pictures=[(path, picture)])
 
 
 def _documents(key: ClipKey) -> ClipSample:

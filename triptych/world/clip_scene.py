@@ -171,8 +171,8 @@ def _draw(number: int, num_frames: int, config: ClipConfig, split: str, rng: np.
     axis = pick(rng, ("x", "y"))
     lanes = sorted(rng.permutation(NUM_LANES)[:number].tolist())
     drawn = []
-    for lane, noun in zip(lanes, _draw_nouns(config, number, rng), strict=True):
-        item = _draw_object(noun, lane, config, split, rng)
+    for lane, noun in zip(lanes, draw_nouns(config, number, rng), strict=True):
+        item = draw_object(noun, lane, config, split, rng)
         path = draw_path(item.size, num_frames, number, config, rng)
         if path is None:
             return None
@@ -186,7 +186,8 @@ def _draw(number: int, num_frames: int, config: ClipConfig, split: str, rng: np.
     return scene if _is_clear(scene, config) else None
 
 
-def _draw_nouns(config: ClipConfig, number: int, rng: np.random.Generator) -> list[str]:
+def draw_nouns(config: ClipConfig, number: int, rng: np.random.Generator) -> list[str]:
+    """Draw different nouns."""
     nouns: list[str] = []
     while len(nouns) < number:
         noun = str(int(rng.random() * 10)) if rng.random() < config.digit_share else pick(rng, config.shapes)
@@ -195,7 +196,7 @@ def _draw_nouns(config: ClipConfig, number: int, rng: np.random.Generator) -> li
     return nouns
 
 
-def _draw_object(noun: str, lane: int, config: ClipConfig, split: str, rng: np.random.Generator) -> ClipObject:
+def draw_object(noun: str, lane: int, config: ClipConfig, split: str, rng: np.random.Generator) -> ClipObject:
     """Draw colour, scan or size, and the place within the lane."""
     colour, start = pick(rng, config.colours), lane * config.lane_pixels
     if noun.isdigit():

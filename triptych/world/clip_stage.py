@@ -10,6 +10,7 @@ from typing import Any
 from triptych.world.clip_config import ClipConfig, ClipCounts
 from triptych.world.clip_samples import ClipSample, build_clip_sample, clip_sections
 from triptych.world.clip_video import encode_clip
+from triptych.world.render import encode_png
 from triptych.world.write import Medium, Progress, write_folder
 
 CLIP_VERSION = 2
@@ -53,12 +54,13 @@ def write_clips(
     num_workers: int = 1,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Write a folder of clips: MP4 files and JSONL rows; arguments, result and errors as those of `write_world`."""
+    """Write a folder of clips: MP4 files, pictures and JSONL rows; see `write_folder`."""
     return write_folder(out, CLIPS, config, seed=seed, counts=counts, num_workers=num_workers, progress=progress)
 
 
-def _mp4_files(sample: ClipSample, config: ClipConfig) -> Iterator[tuple[str, bytes]]:
-    return ((path, encode_clip(frames, config.fps)) for path, frames in sample.clips)
+def _files(sample: ClipSample, config: ClipConfig) -> Iterator[tuple[str, bytes]]:
+    yield from ((path, encode_clip(frames, config.fps)) for path, frames in sample.clips)
+    yield from ((path, encode_png(picture)) for path, picture in sample.pictures)
 
 
-CLIPS = Medium("videos", CLIP_VERSION, clip_sections, build_clip_sample, _mp4_files)
+CLIPS = Medium(("videos", "images"), CLIP_VERSION, clip_sections, build_clip_sample, _files)

@@ -36,7 +36,7 @@ Progress = Callable[[int, int], None]
 class Medium:
     """What a folder is made of. Its functions belong to modules, so that other processes find them."""
 
-    folder: str
+    folders: tuple[str, ...]
     """Where the media lie."""
     version: int
     """Raised whenever the same settings give other data, so that a folder of older code is not taken for a current one.
@@ -97,7 +97,7 @@ def write_folder(
     if finished := _finished_manifest(out, manifest):
         return finished
     plan = medium.sections(counts)
-    _make_ready(out, medium.folder, plan, manifest["fingerprint"])
+    _make_ready(out, medium.folders, plan, manifest["fingerprint"])
     rows = _write_sections(out, medium, config, counts, seed=seed, num_workers=num_workers, progress=progress)
     manifest["rows"] = rows
     _write_atomically(out / MANIFEST, json.dumps(manifest, indent=2) + "\n")
@@ -133,13 +133,13 @@ def _differences(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
     return [name for name in ("version", "seed") if found.get(name) != wanted[name]] + names
 
 
-def _make_ready(out: Path, media: str, plan: list[Section], settings: str) -> None:
+def _make_ready(out: Path, media: tuple[str, ...], plan: list[Section], settings: str) -> None:
     """Mark the folder as unfinished; remove what an interrupted run left, and refuse to touch files of anyone else.
 
     What a run with the same settings (their fingerprint is in the mark) left is not removed but written over.
     """
     mark = out / _UNFINISHED
-    ours = [out / media, *(out / f"{name}.jsonl" for section in plan for name in section.files)]
+    ours = [*(out / name for name in media), *(out / f"{name}.jsonl" for section in plan for name in section.files)]
     present = [path for path in ours if path.exists()]
     if present and not mark.exists():
         raise TriptychError(
@@ -169,9 +169,6 @@ def _write_sections(
         for section in plan
         for start in range(0, section.num_samples, _CHUNK)
     ]
-    for section in plan:
-        if section.num_samples and section.name != "pretrain_text":
-            (out / medium.folder / section.name.partition("_")[0] / section.name).mkdir(parents=True, exist_ok=True)
     done, total = 0, sum(section.num_samples for section in plan)
     rows: dict[str, int] = {}
     with ExitStack() as stack:
@@ -226,7 +223,7 @@ def _png_files(sample: Sample, config: WorldConfig) -> Iterator[tuple[str, bytes
     return ((path, encode_png(picture)) for path, picture in sample.pictures)
 
 
-PICTURES = Medium("images", WORLD_VERSION, sections, build_sample, _png_files)
+PICTURES = Medium(("images",), WORLD_VERSION, sections, build_sample, _png_files)
 
 
 def _write_chunk(
@@ -239,6 +236,7 @@ def _write_chunk(
     for index in range(start, stop):
         sample = medium.build(section, index, config, counts, seed=seed)
         for path, content in medium.files(sample, config):
+            (out / path).parent.mkdir(parents=True, exist_ok=True)
             (out / path).write_bytes(content)
         for file_name, group in sample.rows:
             line = json.dumps(group.to_row(), ensure_ascii=False, separators=(",", ":"))
