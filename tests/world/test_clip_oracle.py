@@ -14,7 +14,7 @@ from triptych.world.clip_describe import caption, narrate, tell
 from triptych.world.clip_errors import spoil
 from triptych.world.clip_facts import About, facts_of
 from triptych.world.clip_open import OPEN_KINDS, open_questions
-from triptych.world.clip_oracle import judge_clip, prefer, quality, required_facts, score_clip
+from triptych.world.clip_oracle import judge_clip, num_facts, prefer, quality, required_facts, score_clip
 from triptych.world.clip_scene import ClipScene
 from triptych.world.randomness import rng_for
 
@@ -189,3 +189,10 @@ def test_a_short_answer_is_compared_with_the_truth_of_its_row() -> None:
     group = Group("one", [text_message("user", "How many objects stop? Answer briefly.")], meta={"truth": "2"})
     assert [quality(text, group) for text in ("2", " 2.", "3", "two")] == [1, 1, 0, 0]
     assert prefer("3", "2", group) == 1 and prefer("1", "3", group) is None
+
+
+def test_a_clip_is_as_hard_as_there_is_much_to_tell_of_it() -> None:
+    # two objects at first that move or rest, one that enters later, and what happens
+    scene = by_hand()
+    group = Group("one", [text_message("user", "Why?")], meta={"scene": scene.to_dict(), "about": {"noun": "3"}})
+    assert num_facts(group) == 2 * 2 + 1 + len(scene.events)

@@ -111,6 +111,15 @@ def quality(text: str, group: Group) -> float:
     return judge_clip(text, *scene_of(group)).quality
 
 
+def num_facts(group: Group) -> float:
+    """Return how much there is to tell of the clip of a row: how hard it is, for the parts of a curriculum.
+
+    Raises:
+        DataError: the row has no scene of a clip.
+    """
+    return float(len(facts_of(scene_of(group)[0])))
+
+
 def judge_clip(text: str, scene: ClipScene, about: About = WHOLE) -> ClipScore:
     """Compare what a text claims with a clip.
 

@@ -12,8 +12,13 @@ from triptych.world.randomness import pick
 
 
 def draw_still(config: ClipConfig, split: str, rng: np.random.Generator) -> ClipScene:
-    """Draw a scene of one frame, with every object wholly on the canvas."""
-    axis, number = pick(rng, ("x", "y")), int(rng.integers(config.min_objects, config.max_objects + 1))
+    """Draw a scene of one frame, with every object wholly on the canvas.
+
+    It has more of them than clips have, two to as many as there are lanes or shapes: the more there is to read in each
+    picture, the fewer pictures it takes.
+    """
+    most = min(NUM_LANES, len(config.shapes))
+    axis, number = pick(rng, ("x", "y")), int(rng.integers(min(2, most), most + 1))
     lanes = sorted(rng.permutation(NUM_LANES)[:number].tolist())
     objects = []
     for lane, noun in zip(lanes, draw_nouns(config, number, rng), strict=True):
