@@ -14,18 +14,18 @@ from triptych.world.clip_parts import _Frames
 from triptych.world.randomness import rng_for
 
 
-def test_documents_go_from_one_frame_over_a_second_to_the_whole() -> None:
+def test_documents_go_from_a_second_to_the_whole() -> None:
     scene = by_hand()
     texts = clip_texts(scene, CONFIG, rng_for(0))
-    assert [item.sampling.num_frames for item in texts] == [1, 1, 9, 9, 50, 50, 50]
-    assert [item.sampling.num_parts for item in texts] == [1, 1, 1, 1, 3, 1, 1]
+    assert [item.sampling.num_frames for item in texts] == [9, 9, 50, 50, 50]
+    assert [item.sampling.num_parts for item in texts] == [1, 1, 3, 1, 1]
     assert [item.text for item in texts[-2:]] == [narrate(scene), caption(scene)]
 
 
 def test_what_is_told_of_a_stretch_is_right_and_all_there_is() -> None:
     seen = 0
     for number, scene in enumerate(drawn(30)):
-        for item in clip_texts(scene, CONFIG, rng_for(number))[2:]:
+        for item in clip_texts(scene, CONFIG, rng_for(number)):
             score = judge_clip(item.text, scene, item.about)
             assert (score.num_wrong, score.coverage) == (0, 1.0)
             if item.sampling.end is not None:
@@ -44,7 +44,7 @@ def test_a_still_names_what_is_where() -> None:
 
 
 def test_a_clip_of_one_part_has_no_text_of_a_part() -> None:
-    assert len(clip_texts(by_hand(), replace(CONFIG, num_frames=12, part_frames=12), rng_for(0))) == 6
+    assert len(clip_texts(by_hand(), replace(CONFIG, num_frames=12, part_frames=12), rng_for(0))) == 4
 
 
 def test_texts_are_comparisons_or_answers_behind_their_questions() -> None:

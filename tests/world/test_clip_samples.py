@@ -49,7 +49,7 @@ ROWS, CLIPS = _build()
 def test_the_counts_are_kept() -> None:
     assert {name: len(groups) for name, groups in ROWS.items()} == {
         "pretrain_stills": 5,
-        "pretrain_clips": 28,
+        "pretrain_clips": 20,
         "pretrain_text": 3,
         "train_narratives": 24,  # of the whole clip and of one of its parts
         "train_questions": 48,
@@ -103,7 +103,7 @@ def test_prompts_for_preference_data_have_no_answers_but_a_truth_for_the_oracle(
 def test_documents_are_shown_their_clip_or_none() -> None:
     assert all(group.prompt[0]["role"] == "document" for group in ROWS["pretrain_clips"] + ROWS["pretrain_text"])
     parts = [clips_of(group)[0].sampling for group in ROWS["pretrain_clips"]]
-    assert [item.num_parts for item in parts] == [1, 1, 1, 1, 3, 1, 1] * 4
+    assert [item.num_parts for item in parts] == [1, 1, 3, 1, 1] * 4
     assert not any(group.videos for group in ROWS["pretrain_text"])
 
 

@@ -37,13 +37,13 @@ class ClipText:
 
 
 def clip_texts(scene: ClipScene, config: ClipConfig, rng: np.random.Generator) -> list[ClipText]:
-    """Return what documents tell of a clip: from one frame over a second to the whole, so that looking is learnt first.
+    """Return what documents tell of a clip, from a second to the whole: what is short is learnt first.
 
-    What is where in one frame, twice; what happens within a second, twice; one part, where the clip is cut into parts;
-    the whole in the order of time; the whole object by object.
+    What happens within a second, twice; one part, where the clip is cut into parts; the whole in the order of time; the
+    whole object by object.
     """
     whole, parts = part_sampling(config), part_abouts(scene, config)
-    told = [_still(scene, config, rng) for _ in range(2)] + [_moment(scene, config, rng) for _ in range(2)]
+    told = [_moment(scene, config, rng) for _ in range(2)]
     if len(parts) > 1:
         part = int(rng.integers(len(parts)))
         told.append(ClipText(narrate(scene, parts[part]), part_sampling(config, len(parts), part), parts[part]))
@@ -66,12 +66,6 @@ def _place(scene: ClipScene, item: ClipObject, frame: int) -> str:
         for start in (item.positions[frame], item.across)
     )
     return PLACES[across][along] if scene.axis == "x" else PLACES[along][across]
-
-
-def _still(scene: ClipScene, config: ClipConfig, rng: np.random.Generator) -> ClipText:
-    frame = int(rng.integers(scene.num_frames))
-    second = frame / config.fps
-    return ClipText(still(scene, frame), FrameSampling(num_frames=1, start=second, end=second))
 
 
 def _moment(scene: ClipScene, config: ClipConfig, rng: np.random.Generator) -> ClipText:
