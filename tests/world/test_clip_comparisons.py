@@ -95,11 +95,11 @@ def test_the_reason_is_a_fact_about_the_worse_answer() -> None:
 def test_a_context_tells_the_clip_part_by_part() -> None:
     assert all(_draw(index, context_share=0.0)[0].context is None for index in range(5))
     for index in range(20):
-        exact, _ = _draw(index, context_share=1.0, narrative_noise=0.0)
+        exact, _ = _draw(index, context_share=1.0, part_noise=0.0)
         assert judge_clip(exact.context, SCENES[index]).num_wrong == 0
         assert f"Context: {exact.context}\n" in exact.prompt(swapped=True)
         assert 1 <= exact.context.count("At first") + exact.context.count("Nothing happens") <= 3
-    noisy = [_draw(index, context_share=1.0, narrative_noise=1.0)[0] for index in range(20)]
+    noisy = [_draw(index, context_share=1.0, part_noise=1.0)[0] for index in range(20)]
     assert sum(judge_clip(item.context, scene).num_wrong > 0 for item, scene in zip(noisy, SCENES, strict=False)) > 15
 
 

@@ -140,7 +140,7 @@ def test_the_references_are_right_and_complete() -> None:
 @pytest.mark.parametrize(("noise", "share"), [(0.0, 0.0), (1.0, 0.7)])
 def test_narratives_have_the_habits_asked_for(noise: float, share: float) -> None:
     rows, _ = _build(
-        replace(CONFIG, narrative_noise=noise),
+        replace(CONFIG, narrative_noise=noise, part_noise=noise),
         replace(COUNTS, pretrain_stills=0, pretrain_clips=0, prompt_clips=0, test_clips=0, test_actions=0),
     )
     scores = [score_clip(group.completions[0].text, group) for group in rows["train_narratives"]]

@@ -24,7 +24,7 @@ _FORMS = {
     ("turn",): "turning {colour}",
 }
 """Name of what a single object does, by its events."""
-_ATTEMPTS = 2_000
+_ATTEMPTS = 200
 
 
 def action_classes(config: ClipConfig) -> list[str]:

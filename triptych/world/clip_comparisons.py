@@ -102,7 +102,7 @@ def draw_comparison(
     """Draw two answers with none to three errors each, one better than the other, and perhaps a context.
 
     The context is the narrative that a model might give of the clip, part by part, with its habits
-    (`ClipConfig.narrative_noise`).
+    (`ClipConfig.part_noise`).
     """
     while True:
         answers = [_draw_answer(scene, question.about, config, rng) for _ in range(2)]
@@ -117,7 +117,7 @@ def draw_comparison(
 
 def _context(scene: ClipScene, config: ClipConfig, rng: np.random.Generator) -> str:
     parts = [facts_of(scene, about) for about in part_abouts(scene, config)]
-    return " ".join(tell(with_made_up_event(facts, scene, config, config.narrative_noise, rng)) for facts in parts)
+    return " ".join(tell(with_made_up_event(facts, scene, config, config.part_noise, rng)) for facts in parts)
 
 
 def _draw_answer(scene: ClipScene, about: About, config: ClipConfig, rng: np.random.Generator) -> str:

@@ -44,8 +44,11 @@ class ClipConfig:
     part_frames: int = 20
     """Most frames of a part of a clip that is narrated on its own, of `num_frames` in all: 20 of 50 make 3 parts."""
     narrative_noise: float = 0.2
-    """Probability that a narrative of the split `train`, or the context of a comparison, tells of one event that never
-    happened: the usual one of its object (`usual_event`). A habit of speech that looking has to overcome."""
+    """Probability that a narrative of the split `train` ends with an event that never happened: the usual one of its
+    first object (`usual_event`). A habit of speech that looking has to overcome."""
+    part_noise: float = 0.0
+    """The same for narratives of parts, and for the context of a comparison, which is made of them: what is short is
+    told as it is."""
     answer_noise: float = 0.0
     """Probability that a question of the split `train`, or an answer to an open one, is about the clip as habit has it,
     with one usual event that never happened."""
@@ -68,7 +71,7 @@ class ClipConfig:
             raise TriptychError("Give at least two `colours`: objects change theirs.")
         if len(self.shapes) < self.max_objects:
             raise TriptychError(f"{self.max_objects} objects of different kinds need as many `shapes`.")
-        for name in ("digit_share", "narrative_noise", "answer_noise", "context_share", "closed_share"):
+        for name in ("digit_share", "narrative_noise", "part_noise", "answer_noise", "context_share", "closed_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise TriptychError(f"`{name}` is {getattr(self, name)}; it is a probability, from 0 to 1.")
 

@@ -68,24 +68,23 @@ def with_made_up_event(
 ) -> list[Fact]:
     """Return what a text written by habit would tell: the facts and, with the probability, one event that never was.
 
-    It is the usual event of one of the objects told of (`ClipConfig.usual_event`), that this object has no part in; it
-    is put somewhere behind the object's first mention. If all have had their usual event, nothing is added.
+    It is the usual event (`ClipConfig.usual_event`) of the first object told of that has had none like it, and is told
+    last: a habit that always looks the same is one that a model takes up. If all have had their usual event, nothing is
+    added.
     """
     told = list(facts)
     if rng.random() >= probability:
         return told
-    happened = {(event.noun, event.kind) for event in scene.events}
     present = {item.noun for item in scene.objects}
     nouns = [fact.noun for fact in told if fact.kind == OBJECT and fact.noun in present]
-    nouns = [noun for noun in nouns if (noun, config.usual_event(noun)) not in happened]
-    if not nouns:
-        return told
-    noun = pick(rng, nouns)
-    first = max(index for index, fact in enumerate(told) if fact.noun == noun and fact.kind == OBJECT) + 1
-    while first < len(told) and not told[first].is_event:
-        first += 1
-    told.insert(int(rng.integers(first, len(told) + 1)), made_up(noun, config.usual_event(noun), scene, config, rng))
-    return told
+    noun = without_usual_event(nouns, scene, config)
+    return told if noun is None else [*told, made_up(noun, config.usual_event(noun), scene, config, rng)]
+
+
+def without_usual_event(nouns: Sequence[str], scene: ClipScene, config: ClipConfig) -> str | None:
+    """Return the first of the nouns whose usual event does not happen to it in the clip; None where there is none."""
+    happened = {(event.noun, event.kind) for event in scene.events}
+    return next((noun for noun in nouns if (noun, config.usual_event(noun)) not in happened), None)
 
 
 def made_up(noun: str, kind: str, scene: ClipScene, config: ClipConfig, rng: np.random.Generator) -> Fact:

@@ -11,27 +11,25 @@ from dataclasses import replace
 import numpy as np
 
 from triptych.world.clip_config import ClipConfig
-from triptych.world.clip_describe import made_up
+from triptych.world.clip_describe import made_up, without_usual_event
 from triptych.world.clip_scene import ClipScene, Event
-from triptych.world.randomness import pick
 
 
 def by_habit(scene: ClipScene, config: ClipConfig, probability: float, rng: np.random.Generator) -> ClipScene:
-    """Return the scene, with the probability with one event that never was, at a moment when nothing else happens.
+    """Return the scene, with the probability with one event that never was, at the last free moment.
 
-    It is the usual event of one of the objects; where all have had theirs, or no moment is free, nothing is added.
+    It is the usual event of the first object that has had none like it; where all have had theirs, or no moment is
+    free, nothing is added.
     """
     if rng.random() >= probability:
         return scene
-    happened = {(event.noun, event.kind) for event in scene.events}
-    nouns = [item.noun for item in scene.objects if (item.noun, config.usual_event(item.noun)) not in happened]
-    if not nouns:
+    noun = without_usual_event([item.noun for item in scene.objects], scene, config)
+    if noun is None:
         return scene
-    noun = pick(rng, nouns)
     item, busy = scene.item(noun), {event.frame for event in scene.events}
     free = [frame for frame in range(1, scene.num_frames - 1) if frame not in busy and scene.visible(item, frame)]
     if not free:
         return scene
     fact = made_up(noun, config.usual_event(noun), scene, config, rng)
-    event = Event(pick(rng, free), fact.kind, noun, side=fact.side, colour=fact.colour)
+    event = Event(free[-1], fact.kind, noun, side=fact.side, colour=fact.colour)
     return replace(scene, events=tuple(sorted((*scene.events, event), key=lambda each: each.frame)))

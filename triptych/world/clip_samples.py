@@ -245,7 +245,7 @@ def _narratives(key: ClipKey, scene: ClipScene) -> list[Group]:
 
 
 def _told_by_habit(key: ClipKey, scene: ClipScene, about: About, rng: np.random.Generator) -> str:
-    noise = key.config.narrative_noise
+    noise = key.config.narrative_noise if about == WHOLE else key.config.part_noise
     return tell(with_made_up_event(facts_of(scene, about), scene, key.config, noise, rng))
 
 
