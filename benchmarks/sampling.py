@@ -36,6 +36,7 @@ from transformers import (
     LlavaConfig,
     LlavaForConditionalGeneration,
     LlavaProcessor,
+    PreTrainedTokenizerFast,
 )
 
 from triptych.engine.encode import Encoder
@@ -90,9 +91,9 @@ class Measured:
     way: str
 
 
-def build_model(dtype: torch.dtype) -> LlavaForConditionalGeneration:
+def build_model(dtype: torch.dtype, *, seed: int = MODEL_SEED) -> LlavaForConditionalGeneration:
     """Return a LLaVA of 48.6 million random parameters: CLIP 8 x 384 at 336 pixels, Llama 8 x 512."""
-    torch.manual_seed(MODEL_SEED)
+    torch.manual_seed(seed)
     vision = CLIPVisionConfig(
         hidden_size=384,
         intermediate_size=1536,
@@ -120,13 +121,15 @@ def build_model(dtype: torch.dtype) -> LlavaForConditionalGeneration:
     return model
 
 
-def build_processor() -> LlavaProcessor:
-    """Return a processor to whose tokenizer each of `WORDS` is one token."""
+def build_processor(tokenizer: PreTrainedTokenizerFast | None = None) -> LlavaProcessor:
+    """Return a processor; each of `WORDS` is one token to its tokenizer, where that is not given."""
+    if tokenizer is None:
+        tokenizer = train_tokenizer([" ".join(["", *WORDS])] * 2, vocab_size=400)
     return LlavaProcessor(
         image_processor=CLIPImageProcessorPil(
             size={"shortest_edge": IMAGE_SIZE}, crop_size={"height": IMAGE_SIZE, "width": IMAGE_SIZE}
         ),
-        tokenizer=(tokenizer := train_tokenizer([" ".join(["", *WORDS])] * 2, vocab_size=400)),
+        tokenizer=tokenizer,
         patch_size=PATCH_SIZE,
         vision_feature_select_strategy="default",
         num_additional_image_tokens=1,

@@ -130,13 +130,24 @@ def test_a_recipe_is_run_with_its_settings(tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().out == "Finished: runs/mine\n"
 
 
-def test_the_quickstart_is_the_recipe_that_comes_along(monkeypatch):
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [([], "quickstart"), (["--panel", "image"], "quickstart"), (["--panel", "video"], "quickstart-video")],
+)
+def test_the_quickstart_is_the_recipe_of_its_panel_that_comes_along(words, name, monkeypatch):
     calls = []
     fake = SimpleNamespace(run_recipe=lambda *arguments: calls.append(arguments) or arguments[1])
     monkeypatch.setitem(sys.modules, "triptych.recipe", fake)
-    assert cli.main(["quickstart"]) == 0
-    assert calls[0][0].name == "quickstart.yaml"
-    assert str(calls[0][1]) == "runs/quickstart"
+    assert cli.main(["quickstart", *words, "--seed", "1"]) == 0
+    assert calls[0][0].name == f"{name}.yaml" and calls[0][0].is_file()
+    assert (str(calls[0][1]), calls[0][2]) == (f"runs/{name}", ["--seed", "1"])
+
+
+def test_a_panel_that_there_is_not_is_refused(capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["quickstart", "--panel", "sound"])
+    assert stop.value.code == 2
+    assert "'image', 'video'" in capsys.readouterr().err
 
 
 def test_a_recipe_has_to_be_named_first(capsys):

@@ -35,16 +35,20 @@ _STAGES = {
     "mpo": ("triptych.stages.configs:MpoConfig", "triptych.stages.mpo:run"),
     "reward": ("triptych.stages.reward_config:RewardConfig", "triptych.stages.reward:run"),
     "ppo": ("triptych.stages.ppo_config:PpoConfig", "triptych.stages.ppo:run"),
-    "evaluate": ("triptych.stages.configs:EvaluateConfig", "triptych.stages.evaluate:run"),
+    "scorer": ("triptych.stages.scorer_config:ScorerConfig", "triptych.stages.scorer:run"),
+    "evaluate": ("triptych.stages.evaluate_config:EvaluateConfig", "triptych.stages.evaluate:run"),
     "world write": ("triptych.world.stage:Config", "triptych.world.stage:run"),
     "world clips": ("triptych.world.clip_stage:Config", "triptych.world.clip_stage:run"),
 }
 """Config dataclass and function of each stage, as module:name."""
 
+_PANELS = {"image": "quickstart", "video": "quickstart-video"}
+"""Recipe of each panel of the quickstart."""
+
 _WORLD = ("world write", "world clips")
 """Stages that take their folder as first word and count their samples for a progress bar."""
 
-_ON_ALL_RANKS = ("pretrain", "sft", "mpo", "reward", "ppo", "run", "quickstart")
+_ON_ALL_RANKS = ("pretrain", "sft", "mpo", "reward", "ppo", "scorer", "run", "quickstart")
 
 
 @dataclass(frozen=True)
@@ -190,15 +194,21 @@ def _print_stage_help(name: str, config_class: type) -> None:
 
 
 def _recipe(name: str, words: list[str]) -> int:
-    """Run a recipe; `quickstart` is the one of that name."""
+    """Run a recipe; `quickstart` is the one of its panel."""
     parser = _parser(name)
-    parser.usage = f"triptych {name} {'RECIPE ' if name == 'run' else ''}[--out DIR] [--key value ...]"
+    first = "RECIPE" if name == "run" else "[--panel image|video]"
+    parser.usage = f"triptych {name} {first} [--out DIR] [--key value ...]"
     parser.description += " Any setting of the recipe can be given as --key value, such as --seed 1."
     parser.add_argument("--out", type=Path, help="run folder (default: runs/ and the name of the recipe)")
-    recipe = name
+    recipe = ""
     if name == "run":
         recipe, words = (words[0], words[1:]) if words and not words[0].startswith("-") else ("", words)
+    else:
+        parser.add_argument(
+            "--panel", choices=tuple(_PANELS), default="image", help="what the model sees (default: %(default)s)"
+        )
     known, overrides = parser.parse_known_args(words)
+    recipe = recipe or _PANELS.get(getattr(known, "panel", ""), "")
     if not recipe:
         parser.error("name a recipe: a YAML file, or one that comes with Triptych, such as quickstart")
     path = _recipe_path(recipe)
@@ -281,7 +291,7 @@ def _check(name: str, words: list[str]) -> int:
     parser = _parser(name)
     parser.add_argument("path", type=Path, help="rows: a .jsonl or .parquet file, or a folder of them")
     parser.add_argument("--root", type=Path, help="data root of the media paths (default: the folder of the rows)")
-    parser.add_argument("--decode-media", action="store_true", help="decode every picture instead of reading its ends")
+    parser.add_argument("--decode-media", action="store_true", help="decode all media instead of reading their ends")
     parser.add_argument(
         "--quarantine", type=Path, metavar="DIR", help="write good rows and set-aside ones to this folder"
     )
@@ -344,7 +354,7 @@ def _load(place: str) -> Any:
 
 VERBS = {
     "quickstart": Verb(
-        "Build, align and measure a small model from nothing, and write a report",
+        "Build, align and measure a small model of pictures or of videos from nothing, and write a report",
         "triptych quickstart --out runs/quickstart",
         _recipe,
     ),
@@ -383,6 +393,12 @@ VERBS = {
         "Train on the rewards of the model's own answers (PPO, RLOO, GRPO)",
         "triptych ppo --model runs/mine/sft/model --reward_model runs/mine/reward/model --data prompts.jsonl "
         "--out runs/mine/ppo",
+        _stage,
+    ),
+    "scorer": Verb(
+        "Train a scorer of texts and videos on captions (CLIP), for retrieval and CLIPScore",
+        "triptych scorer --init openai/clip-vit-base-patch32 --learning_rate 1e-6 --data captions.jsonl "
+        "--out runs/mine/scorer",
         _stage,
     ),
     "evaluate": Verb(

@@ -26,9 +26,9 @@ from triptych.data.files import write_json_atomic
 from triptych.engine.distributed import on_main
 from triptych.errors import TriptychError
 
-VERBS = ("world", "clips", "pretrain", "sft", "pairs", "mpo", "reward", "ppo", "evaluate", "report")
+VERBS = ("world", "clips", "pretrain", "sft", "pairs", "mpo", "reward", "ppo", "scorer", "evaluate", "report")
 _WORLD_STAGES = {"world": "triptych.world.stage", "clips": "triptych.world.clip_stage"}
-_ON_ALL_RANKS = ("pretrain", "sft", "mpo", "reward", "ppo")
+_ON_ALL_RANKS = ("pretrain", "sft", "mpo", "reward", "ppo", "scorer")
 
 
 @dataclass(kw_only=True)
@@ -38,7 +38,7 @@ class RecipeStage:
     name: str
     """Folder of the stage inside the run."""
     verb: str
-    """What is done: world, clips, pretrain, sft, pairs, mpo, reward, ppo, evaluate or report."""
+    """What is done: world, clips, pretrain, sft, pairs, mpo, reward, ppo, scorer, evaluate or report."""
     config: dict[str, Any] = field(default_factory=dict)
     """Configuration of the stage."""
 

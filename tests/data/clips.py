@@ -50,3 +50,24 @@ def decode_all(content: bytes) -> list[tuple[Fraction, np.ndarray]]:
         decoded = container.decode(video=0)
         frames = [(frame.pts * frame.time_base, frame.to_ndarray(format="rgb24")) for frame in decoded]
     return [(time - frames[0][0], picture) for time, picture in frames]
+
+
+def repeated_video_bytes(group: int, repeats: int, *, rate: int = 1) -> bytes:
+    """Return an H.264 file that shows `pattern(0)` to `pattern(group - 1)` over and over, each round from a key frame.
+
+    One round is encoded, and its packets are written with other times: ten hours take a second.
+    """
+    content = video_bytes(list(range(group)), rate=rate, codec="libx264", options={"g": str(group), "bf": "0"})
+    file = io.BytesIO()
+    with av.open(io.BytesIO(content)) as source, av.open(file, "w", format="mp4") as output:
+        stream = output.add_stream_from_template(source.streams.video[0])
+        packets = [packet for packet in source.demux(video=0) if packet.size]
+        payload = [(bytes(packet), packet.pts, packet.time_base, packet.is_keyframe) for packet in packets]
+        tick = round(1 / (rate * payload[0][2]))
+        for number in range(repeats):
+            for data, time, base, is_key in payload:
+                packet = av.Packet(data)
+                packet.pts = packet.dts = time + number * group * tick
+                packet.time_base, packet.is_keyframe, packet.stream = base, is_key, stream
+                output.mux(packet)
+    return file.getvalue()

@@ -32,7 +32,7 @@ def test_an_entry_is_a_zip_of_pictures(tmp_path: Path) -> None:
     FrameCache(tmp_path).save("ab12", _frames("red", "blue"), 2.0)
     assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.*")] == ["ab/ab12.zip"]
     with zipfile.ZipFile(tmp_path / "ab" / "ab12.zip") as archive:
-        assert archive.namelist() == ["00000.png", "00001.png", "fps.json"]
+        assert archive.namelist() == ["00000.bmp", "00001.bmp", "fps.json"]
 
 
 def test_the_same_frames_give_the_same_bytes(tmp_path: Path) -> None:

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import sys
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from tests.data.clips import decode_all, video_bytes
+from tests.data.clips import decode_all, pattern, repeated_video_bytes, video_bytes
 from triptych.data import video as video_module
 from triptych.data.frame_cache import FrameCache
 from triptych.data.sampling import Clip, FrameSampling
-from triptych.data.video import frame_keys, load_video, probe_video, split_video, verify_video, video_key
+from triptych.data.video import (
+    VideoShape,
+    frame_keys,
+    load_video,
+    preview_video,
+    probe_video,
+    split_video,
+    verify_video,
+    video_key,
+)
+from triptych.data.video_file import VideoFile
 from triptych.errors import DataError
 
 CONTENT = video_bytes(list(range(63)), rate=30)
@@ -43,7 +54,7 @@ def test_a_folder_is_its_pictures_in_the_order_of_their_names_two_a_second(root:
     assert [frame.getpixel((0, 0)) for frame in video.frames] == [(255, 0, 0), (0, 0, 255)]
     assert video.metadata() == {"total_num_frames": 2, "fps": 2.0, "duration": 1.0, "frames_indices": [0, 1]}
     verify_video("clip", root)
-    assert probe_video("clip", root) == probe_video("clip", root, decode=True) == 2
+    assert probe_video("clip", root) == probe_video("clip", root, decode=True) == VideoShape(2, 4, 2, 2.0)
 
 
 def test_a_policy_takes_frames_of_a_folder(root: Path) -> None:
@@ -53,6 +64,19 @@ def test_a_policy_takes_frames_of_a_folder(root: Path) -> None:
     assert load_video(clip, root).fps == 0.5
     assert _numbers(Clip("long", FrameSampling(num_frames=3)), root) == [0, 29, 59]
     assert load_video(Clip("long", FrameSampling(num_frames=1)), root).fps == 2.0
+
+
+def test_a_preview_is_spread_over_the_frames_that_are_taken(root: Path) -> None:
+    clip = Clip("long", FrameSampling(fps=1.0, start=2.0, end=12.0))  # every second one of 4 to 24, eleven in all
+    preview = preview_video(clip, root, most=3)
+    assert [frame.getpixel((0, 0))[0] for frame in preview.frames] == [4, 14, 24]
+    assert (preview.seconds, preview.num_frames, preview.fps) == ((2.0, 7.0, 12.0), 11, 1.0)
+    assert len(preview_video(clip, root, most=20).frames) == 11
+    file = preview_video("clip.mp4", root, most=2)  # 63 frames, 30 a second, of which 50 are taken
+    assert file.num_frames == 50
+    assert file.seconds == pytest.approx((0.0, 62 / 30))
+    ends = [load_video("clip.mp4", root).frames[number] for number in (0, -1)]
+    assert [frame.tobytes() for frame in file.frames] == [frame.tobytes() for frame in ends]
 
 
 @pytest.mark.parametrize("item", ["clip.mp4", CONTENT])
@@ -66,7 +90,9 @@ def test_a_policy_takes_frames_of_a_file(item: str | bytes, root: Path) -> None:
     assert len(seconds.frames) == 7 and seconds.fps == 3.0
     for number, frame in enumerate(seconds.frames):
         assert np.array_equal(np.asarray(frame), every[10 * number])
-    probe_video(item, root), probe_video(item, root, decode=True)
+    shape = probe_video(item, root)
+    assert shape == probe_video(item, root, decode=True) == VideoShape(50, 32, 32, whole.fps)
+    assert shape.metadata() == whole.metadata()
 
 
 @pytest.mark.parametrize("item", ["clip.mp4", "long"])
@@ -113,7 +139,7 @@ def test_faults_have_names(item: str, kind: str, root: Path) -> None:
     (root / "empty.mp4").write_bytes(b"")
     for side in (2, 4):
         Image.new("RGB", (side, 4)).save(root / "mixed" / f"{side}.png")
-    for use in (load_video, lambda item, root: probe_video(item, root, decode=True)):
+    for use in (load_video, probe_video, lambda item, root: probe_video(item, root, decode=True)):
         with pytest.raises(DataError) as error:
             use(item, root)
         assert error.value.kind == kind
@@ -139,10 +165,11 @@ def test_a_file_that_is_no_video_is_found_before_it_is_used(root: Path) -> None:
 def test_a_file_needs_a_decoder(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "av", None)
     for item in ("clip.mp4", CONTENT):
-        with pytest.raises(DataError, match="pip install") as error:
-            load_video(item, root)
-        assert error.value.kind == "video_decoder"
-    verify_video("clip.mp4", root), probe_video("clip.mp4", root)
+        for use in (load_video, probe_video):
+            with pytest.raises(DataError, match="pip install") as error:
+                use(item, root)
+            assert error.value.kind == "video_decoder"
+    verify_video("clip.mp4", root)
 
 
 def test_a_file_is_decoded_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,3 +182,28 @@ def test_a_file_is_decoded_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(TypeError):
         load_video(Clip("clip.mp4", FrameSampling(num_frames=6)), root, cache)
     assert load_video("clip", root, cache).fps == 2.0 and len(list((root / "cache").rglob("*.zip"))) == 1
+
+
+def test_fifty_frames_of_ten_hours_are_found_by_their_times_in_constant_memory(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # One frame a second, a key frame every 250: what is decoded are the stretches from key frames to the 50.
+    (root / "long.mp4").write_bytes(repeated_video_bytes(250, 144))
+    decoded, original = [], VideoFile._decoded
+    monkeypatch.setattr(
+        VideoFile, "_decoded", lambda self: (decoded.append(frame.pts) or frame for frame in original(self))
+    )
+    shape = probe_video("long.mp4", root)
+    assert (shape.num_frames, shape.fps) == (50, pytest.approx(49 / 35_999)) and len(decoded) == 1
+    tracemalloc.start()
+    video = load_video("long.mp4", root)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    for number, frame in enumerate(video.frames):
+        second = 35_999 * number // 49
+        away = [
+            np.abs(np.asarray(frame).astype(int) - pattern(other % 250)).mean()
+            for other in range(second - 1, second + 2)
+        ]
+        assert away[1] < 4 < 50 < min(away[0], away[2])
+    assert len(decoded) < 50 * 250 and peak < 2**20

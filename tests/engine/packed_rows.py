@@ -29,6 +29,12 @@ def text_and_picture_rows() -> list[Group]:
     return [row("a"), row("b"), row("c", "a.png")]
 
 
+def logps(model: Any, encoder: Encoder, rows: list[Group], root: Path) -> torch.Tensor:
+    """Return the log-probabilities of the completions of rows, packed together."""
+    paths = [completion_paths(encoder, backbone_of(model), encoder.prompt(r, root), r.completions) for r in rows]
+    return call_sharded(model, score, model, encoder.family, pack(paths, 512)).logps
+
+
 def gradients(
     model: Any, encoder: Encoder, rows: list[Group], root: Path, *, one_by_one: bool = False
 ) -> dict[str, torch.Tensor]:

@@ -6,9 +6,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from torch.distributed.tensor import DTensor
 
 from tests.support.drawn import alone_logps, alone_rewards, alone_values, disturb, draw, random_head
-from triptych.engine.actor_critic import build_actor_critic
+from tests.support.ranks import run_ranks
+from triptych.engine.actor_critic_loading import build_actor_critic
 from triptych.engine.encode import Encoder
 from triptych.engine.settings import TrainingConfig
 from triptych.errors import TriptychError
@@ -46,10 +48,10 @@ def mm1_judge(judge_folder):
     return judge_folder("mm1")
 
 
-def build(model, judge, *, critic_lora_r=0, critic_base="auto", critic=True, **settings):
+def build(model, judge, *, critic_lora_r=0, critic_base="auto", critic=True, temperature=1.0, **settings):
     config = TrainingConfig(out="unused", row_tokens=512, **settings)
     judge = str(judge) if judge else None
-    options = {"critic": critic, "critic_base": critic_base, "critic_lora_r": critic_lora_r}
+    options = {"critic": critic, "critic_base": critic_base, "critic_lora_r": critic_lora_r, "temperature": temperature}
     return build_actor_critic(config, str(model), judge, **options)[0]
 
 
@@ -114,6 +116,36 @@ def test_roles_of_other_families_agree_with_models_of_their_own(tiny_folder, jud
     for name in ("logps", "ref_logps", "values"):
         assert_rows(flat(reads, name), flat(one_by_one, name))
     assert flat(reads, "scores") == pytest.approx(flat(one_by_one, "scores"), abs=1e-5)
+
+
+def test_policy_and_reference_are_read_at_the_temperature_of_the_draw(tiny_folder, mm1_judge, picture_root):
+    roles = build(tiny_folder("mm1"), mm1_judge, lora_r=4, temperature=0.6)
+    drawn = draw(roles.policy, roles.encoder, picture_root)
+    disturb(roles)
+    start, processor = load_model(tiny_folder("mm1")), load_processor(tiny_folder("mm1"))
+    with torch.no_grad():
+        reads = roles.read(drawn)
+        assert_rows(flat(reads, "logps"), alone_logps(roles.policy, processor, drawn, temperature=0.6))
+        assert_rows(flat(reads, "ref_logps"), alone_logps(start, processor, drawn, temperature=0.6))
+
+
+def test_over_two_ranks_every_weight_lies_in_slices_and_roles_say_the_same(tiny_folder, mm1_judge, picture_root):
+    folder, settings = tiny_folder("mm1"), {"lora_r": 4, "critic_lora_r": 4}
+    drawn = draw(load_model(folder), Encoder(load_processor(folder), load_model(folder).config), picture_root)
+
+    def work():
+        roles = build(folder, mm1_judge, **settings)
+        models = (roles.policy, roles.reference.model, roles.judge.model, roles.critic)
+        sliced = [isinstance(parameter, DTensor) for model in models for parameter in model.parameters()]
+        return roles.read(drawn), sliced
+
+    expected, whole = work()
+    assert not any(whole)
+    for reads, sliced in run_ranks(work):
+        assert all(sliced)
+        for name in ("logps", "ref_logps", "values"):
+            assert_rows(flat(reads, name), flat(expected, name))
+        assert flat(reads, "scores") == pytest.approx(flat(expected, "scores"), abs=1e-5)
 
 
 def test_only_policy_and_critic_are_trained_and_the_critic_is_told_by_name(tiny_folder, mm1_judge):

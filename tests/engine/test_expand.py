@@ -9,6 +9,7 @@ import pytest
 
 from tests.engine.prompts import GROUPS, VIDEO_PROMPT, processed
 from tests.support.tiny_models import VIDEO
+from triptych.data import video_loader
 from triptych.data.media import media_key
 from triptych.data.video import frame_keys, video_key
 from triptych.engine import expand
@@ -72,8 +73,8 @@ def test_each_distinct_video_of_mm1_is_decoded_once_while_it_is_remembered(
 ) -> None:
     tiny = tiny_of("mm1")
     decoded: list[Any] = []
-    load = expand.load_video
-    monkeypatch.setattr(expand, "load_video", lambda clip, *args: decoded.append(clip.item) or load(clip, *args))
+    load = video_loader.load_video
+    monkeypatch.setattr(video_loader, "load_video", lambda clip, *args: decoded.append(clip.item) or load(clip, *args))
     encoder = Encoder(tiny.processor, tiny.model.config)
     groups = [Group(name, VIDEO_PROMPT, videos=[name]) for name in ("clip", "other", "clip")]
     first, _, last = encoder.prompts(groups, tiny.root)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+import itertools
+import sys
 from dataclasses import replace
 
 import pytest
 from PIL import Image
 
-from tests.support.tiny_models import FAMILIES, PLAIN
+from tests.data.clips import video_bytes
+from tests.support.tiny_models import FAMILIES, PLAIN, VIDEO
 from triptych.data.media import image_size, load_image
 from triptych.engine import preflight
 from triptych.engine.encode import Encoder
@@ -54,7 +57,46 @@ def test_good_rows_pass_and_their_tokens_are_those_of_the_packed_trie(family, ti
     assert found["0:text"] == exact["text"] or "paligemma" in family
 
 
-def test_the_tokens_of_videos_of_mm1_are_counted_exactly(tiny_of):
+@pytest.mark.parametrize("family", VIDEO)
+def test_the_tokens_of_videos_are_counted_exactly(family, tiny_of):
+    """Places with text at both sides, so that times and markers that a processor writes there meet words."""
+    tiny = tiny_of(family)
+    (tiny.root / "wide.mp4").write_bytes(video_bytes(list(range(0, 70, 10)), rate=10))
+    prompt = text_message("user", "First", "then", "and now?")
+    policies = [{}, {"num_frames": 2}, {"num_frames": 3}, {"fps": 0.5}]
+    rows = []
+    for number, (policy, video) in enumerate(itertools.product(policies, ("clip", "other", "wide.mp4"))):
+        content = [part for part in prompt["content"]]
+        content.insert(number % 3, {"type": "video"})
+        one = group(f"{number}", prompt={"role": "user", "content": content}, images=())
+        rows.append(replace(one, videos=[video], meta={"video": policy}))
+    content = [{"type": "video"}, *prompt["content"], {"type": "video"}]
+    both = group("both", prompt={"role": "user", "content": content}, images=())
+    rows.append(replace(both, videos=["clip", "other"], meta={"video": {"num_frames": 2}}))
+    rows = [row for row in rows if family != "qwen3_vl" or "fps" not in str(row.meta)]  # it wants at least two frames
+    found = check_before_training(tiny.encoder, rows_of(*rows, root=tiny.root), 4096)
+    assert found == {f"0:{row.id}": exact_tokens(tiny, row) for row in rows}
+
+
+@pytest.mark.parametrize(("family", "kind"), [("llava_onevision", "video_lengths"), ("qwen3_vl", "processor_refused")])
+def test_videos_that_a_processor_does_not_take_are_named(family, kind, tiny_of):
+    tiny = tiny_of(family)
+    prompt = {"role": "user", "content": [{"type": "video"}, {"type": "video"}]}
+    meta = {"video": [{"num_frames": 3}, {"num_frames": 1}]}
+    error = only_fault(tiny, replace(group("bad", prompt=prompt, images=()), videos=["clip", "other"], meta=meta))
+    assert (error.kind, error.row) == (kind, "bad") and "meta.video" in error.remedy
+
+
+def test_a_machine_without_a_decoder_is_told_before_training(tiny_of, monkeypatch):
+    tiny = tiny_of("mm1")
+    (tiny.root / "it.mp4").write_bytes(b"some video")
+    monkeypatch.setitem(sys.modules, "av", None)
+    prompt = {"role": "user", "content": [{"type": "video"}]}
+    error = only_fault(tiny, replace(group("bad", prompt=prompt, images=()), videos=["it.mp4"]))
+    assert (error.kind, error.row) == ("video_decoder", "bad") and "triptych[video]" in error.remedy
+
+
+def test_the_tokens_of_videos_beside_pictures_are_counted_exactly(tiny_of):
     tiny = tiny_of("mm1")
     prompt = {"role": "user", "content": [{"type": "video"}, {"type": "image"}, {"type": "video"}]}
     item = replace(group("clips", prompt=prompt), videos=["clip", "other"])

@@ -15,7 +15,7 @@ from triptych.engine import scoring
 from triptych.engine.encode import Encoder
 from triptych.engine.families import backbone_of, encode_images, registry
 from triptych.engine.paths import completion_paths, document_path, units_by_media
-from triptych.engine.plain import PlainBatch
+from triptych.engine.plain import PlainBatch, plain_states
 from triptych.engine.scoring import hidden_states, score
 from triptych.engine.trie import PackedBatch, TokenPath, pack
 from triptych.errors import DataError
@@ -297,3 +297,39 @@ def _vision_inputs(model: torch.nn.Module, compute: Callable[[], Any]) -> list[i
     compute()
     handle.remove()
     return calls
+
+
+@pytest.mark.parametrize("chunk_rows", [3, 10_000])
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+@pytest.mark.parametrize("family", ["mm1", "paligemma2", "mllama"])  # paligemma2 caps its logits
+def test_temperature_and_entropies_are_those_of_the_distribution_over_all_tokens(
+    tiny: Any, temperature: float, chunk_rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Against torch's own categorical distribution, with the gradients of a sum of both."""
+    head = tiny.model.get_output_embeddings()
+    monkeypatch.setattr(scoring, "HEAD_CHUNK_ELEMENTS", chunk_rows * head.weight.shape[0])
+    family, batch = tiny.encoder.family, _pack(tiny, GROUPS[:1])
+
+    def ours() -> torch.Tensor:
+        scores = score(tiny.model, family, batch, temperature=temperature, entropies=True)
+        return torch.cat([scores.per_token_logps, scores.entropies])
+
+    def theirs() -> torch.Tensor:
+        if isinstance(batch, PlainBatch):
+            after = [torch.tensor(path.targets[1:]) for path in batch.paths]
+            rows = zip(plain_states(tiny.model, batch), after, strict=True)
+            states = torch.cat([part[:-1][mask] for part, mask in rows])
+            ids = zip(batch.paths, after, strict=True)
+            token_ids = torch.cat([torch.tensor(path.input_ids[1:])[mask] for path, mask in ids])
+        else:
+            states = hidden_states(tiny.model, family, batch).flatten(0, 1)[batch.predecessors]
+            token_ids = batch.target_ids
+        logits, cap = head(states), family.logit_softcap
+        logits = logits if cap is None else cap * torch.tanh(logits / cap)
+        distribution = torch.distributions.Categorical(logits=logits / temperature)
+        return torch.cat([distribution.log_prob(token_ids), distribution.entropy()])
+
+    values, gradients = with_gradients(tiny.model, ours)
+    wanted, wanted_gradients = with_gradients(tiny.model, theirs)
+    torch.testing.assert_close(values, wanted, rtol=RELATIVE, atol=ABSOLUTE)
+    assert_same_gradients(gradients, wanted_gradients)

@@ -60,13 +60,23 @@ def test_a_row_with_a_policy_keeps_it():
     assert clips_of(captioner.seen[0])[0].sampling.start == 1.0
 
 
+def test_a_narrative_may_be_made_of_more_frames_than_a_row_shows():
+    sampled, part = {"num_frames": 4}, {"num_frames": 4, "num_parts": 4, "part": 2}
+    narratives, captioner = tell(
+        row("a", videos=["v"], video=sampled), row("b", videos=["v"], video=part), max_frames=4, num_frames=12
+    )
+    assert narratives[0].text == "v 1 of 3. v 2 of 3. v 3 of 3."
+    assert clips_of(captioner.seen[0])[0].sampling.num_frames == 12
+    assert narratives[1].text == "v 3 of 4." and clips_of(captioner.seen[3])[0].sampling.num_frames == 4
+
+
 def test_pictures_have_one_caption_and_a_text_none():
     narratives, _ = tell(row("a", images=["x.png", "y.png"]), row("b"))
     assert narratives[0].text == "['x.png', 'y.png']."
     assert narratives[1].text == ""
 
 
-@pytest.mark.parametrize("settings", [{"max_frames": 0}, {"request": " "}])
+@pytest.mark.parametrize("settings", [{"max_frames": 0}, {"request": " "}, {"num_frames": -1}])
 def test_settings_that_cannot_be_are_refused(settings):
     with pytest.raises(TriptychError):
         Narrator(**settings)

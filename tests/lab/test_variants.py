@@ -1,5 +1,6 @@
 """Studies of one choice."""
 
+import importlib
 import json
 from pathlib import Path
 
@@ -8,7 +9,14 @@ import pytest
 from triptych.config import load_config
 from triptych.errors import TriptychError
 from triptych.lab import variants
-from triptych.lab.variants import VariantStudy, load_study, summarise_variants, variant_lines
+from triptych.lab.variants import (
+    VariantStudy,
+    VariantTarget,
+    load_study,
+    study_stages,
+    summarise_variants,
+    variant_lines,
+)
 from triptych.recipe import Recipe, RecipeStage
 
 EVALUATE = RecipeStage(
@@ -55,8 +63,65 @@ def test_one_variant_is_refused():
 
 
 @pytest.mark.parametrize("path", sorted(Path("recipes/studies").glob("*.yaml")), ids=lambda path: path.stem)
-def test_the_studies_that_come_with_us_load(path):
-    assert load_study(path).name == path.stem
+def test_the_studies_that_come_with_us_load_and_their_variants_are_configurations(path):
+    known = load_study(path)
+    assert known.name == path.stem
+    stages = study_stages(known, load_config(Recipe, f"recipes/{known.recipe}.yaml"))
+    for settings in known.variants.values():
+        for stage in stages:
+            module = importlib.import_module(f"triptych.stages.{stage.verb}")
+            varied = variants._varied(stage, settings, Path("base/seed-0"))
+            load_config(module.Config, None, {"out": "o"} | varied.config)
+
+
+def test_a_target_holds_a_difference_between_variants():
+    targets = [
+        VariantTarget(metric="sft.direct", first="single", second="half", reached="high"),
+        VariantTarget(name="surely", metric="sft.direct", first="half", second="single", reached="low"),
+    ]
+    found = {"single": [{"sft.direct": 0.5}, {"sft.direct": 0.7}], "half": [{"sft.direct": 0.4}, {"sft.direct": 0.5}]}
+    result = summarise_variants(study(targets=targets), found)
+    assert [(told["name"], told["met"]) for told in result["targets"]] == [
+        ("sft.direct: single minus half", True),
+        ("surely", False),
+    ]
+    assert result["targets"][0]["value"] == pytest.approx(0.15)
+    assert variant_lines(result)[-1].endswith("target 0 surely: missed")
+
+
+def test_stages_that_run_again_read_what_the_others_left_in_the_recipes_run():
+    recipe = Recipe(
+        name="r",
+        stages=[
+            RecipeStage(name="sft", verb="sft", config={"model": "{run}/pretrain/model"}),
+            RecipeStage(
+                name="mpo", verb="mpo", config={"model": "{run}/sft/model", "data": ["{run}/sft_pairs/p", "{run}/sft"]}
+            ),
+            RecipeStage(name="evaluate_mpo", verb="evaluate", config={"model": "{run}/mpo/model", "data": "{run}/sft"}),
+        ],
+    )
+    own = RecipeStage(name="more", verb="evaluate", config={"model": "{run}/mpo/model"})
+    again, measured, last = study_stages(
+        study(again=["mpo", "evaluate_mpo"], stages=[own], variants={"a": {"mpo.beta": 0.1}, "b": {}}), recipe
+    )
+    assert again.config == {"model": "{base}/sft/model", "data": ["{run}/sft_pairs/p", "{base}/sft"]}
+    assert measured.config == {"model": "{run}/mpo/model", "data": "{base}/sft"}
+    assert last == own
+    with pytest.raises(TriptychError, match=r"no stage dpo; it has sft, mpo"):
+        study_stages(study(again=["dpo"], variants={"a": {}, "b": {}}), recipe)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"stages": [], "variants": {"a": {}, "b": {}}}, "run nothing"),
+        ({"targets": [VariantTarget(metric="sft.direct", first="single", second="quarter")]}, "names quarter"),
+        ({"targets": [VariantTarget(metric="sft.cot", first="single", second="half")]}, r"names sft\.cot"),
+    ],
+)
+def test_a_study_that_cannot_be_held_to_what_it_says_is_refused(changes, message):
+    with pytest.raises(TriptychError, match=message):
+        study(**changes)
 
 
 def test_variants_share_the_runs_of_the_recipe_and_differ_in_their_settings(tmp_path, monkeypatch):

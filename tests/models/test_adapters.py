@@ -6,6 +6,7 @@ from tests.models.tiny_mm1 import CLIP, LLAMA, noise_image, tiny_mm1
 from triptych.engine.optim import build_optimizers
 from triptych.engine.schedule import OptimizerSettings
 from triptych.errors import TriptychError
+from triptych.models import onednn
 from triptych.models.adapters import (
     LoraSettings,
     add_lora,
@@ -187,3 +188,11 @@ def test_a_frozen_module_stays_frozen_under_adapters_elsewhere_and_an_adapter_on
 def test_settings_outside_their_range_are_refused(settings):
     with pytest.raises(TriptychError, match="LoRA needs"):
         LoraSettings(**settings)
+
+
+def test_products_of_adapters_are_as_fast_as_those_of_the_weights(monkeypatch):
+    monkeypatch.setattr(onednn, "onednn_is_faster", lambda: True)
+    model, _ = tiny_mm1()
+    add_lora(model, LoraSettings(lora_r=2))
+    layer = model.model.language_model.layers[0].self_attn.q_proj
+    assert {type(part) for part in (layer.lora_A["default"], layer.lora_B["default"])} == {onednn.OneDnnLinear}

@@ -90,3 +90,12 @@ def test_the_mixture_is_the_last_measured_share_beside_the_one_asked_for(tmp_pat
         Share("text", 0.7, pytest.approx(0.75)),
         Share("other", 0.3, None),
     ]
+
+
+def test_what_was_trained_shows_in_what_was_logged():
+    logs = [Log({name: ([1], [0.5])}) for name in ("loss", "reward/bradley_terry", "objective/scores")]
+    assert [(log.of_texts, log.of_reward_model, log.of_rollouts) for log in logs] == [
+        (True, False, False),
+        (False, True, False),
+        (False, False, True),
+    ]

@@ -1,6 +1,7 @@
 import json
 
 from tests.report.report_run import HOSTILE, append, write_run
+from tests.report.video_run import row, write_rows, write_video_run
 from triptych.report.examples import Chosen, data_kinds, pair_stages
 from triptych.report.pictures import Pictures
 from triptych.report.reading import read_run
@@ -136,3 +137,26 @@ def test_hostile_text_is_kept_as_it_is_until_it_is_printed(tmp_path):
     _, (correctness, _) = _pairs(write_run(tmp_path / "run", curves=False))
     texts = ["".join([pair.shared, *pair.rejected]) for pair in correctness.shown]
     assert HOSTILE in texts
+
+
+def test_clips_are_shown_as_the_row_takes_them_and_pairs_of_a_judge_elsewhere(tmp_path):
+    folder = write_video_run(tmp_path / "run")
+    pair = {"chosen": 0, "rejected": 1, "source": "dropout_ntp"}
+    answers = [{"text": "A star stops."}, {"text": "A star leaves.", "parent": 0, "cut": 7}]
+    write_rows(folder / "clips" / "pairs.jsonl", [])
+    write_rows(folder / "dropout" / "pairs.jsonl", [row(1, "d", "What?", {}, completions=answers, pairs=[pair])])
+    (folder / "dropout" / "config.yaml").write_text(f"data: {folder / 'clips' / 'rows.jsonl'}")
+    found = {item.stage.name: item for item in _pairs(folder)[1]}
+    (shown,) = found["dropout"].shown
+    assert shown.pieces[0].strip.times[0] == "1.0 s"
+    assert shown.remark == "Rejected continues the first 7 characters of chosen without the video."
+    assert found["dropout"].counts[0].reason == "told without the video"
+    assert (found["feedback"].total, found["feedback"].shown) == (4, [])
+    assert found["feedback"].counts[0].reason == "preferred less"
+
+
+def test_every_world_of_a_run_shows_its_data(tmp_path):
+    folder = write_video_run(tmp_path / "run")
+    kinds = data_kinds(read_run(folder), Pictures())
+    assert [(kind.name, kind.count) for kind in kinds] == [("test_questions", 4), ("test_generic", 4)]
+    assert all(shown.pieces[0].strip.problem == "" for kind in kinds for shown in kind.rows)

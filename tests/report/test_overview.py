@@ -2,6 +2,7 @@ import json
 import struct
 
 from tests.report.report_run import write_run
+from tests.report.video_run import finish, write_video_run
 from triptych.report.curves import read_log
 from triptych.report.examples import pair_stages
 from triptych.report.items import differences_to_base
@@ -95,3 +96,19 @@ def test_versions_of_the_run_count_more_than_those_of_today(tmp_path):
     assert versions(run)[0]["torch"]
     run.summary["versions"] = {"torch": "2.9"}
     assert versions(run) == ({"torch": "2.9"}, "of the run")
+
+
+def test_alignment_from_feedback_is_told_in_the_header(tmp_path):
+    folder = write_video_run(tmp_path / "run")
+    _, align, measure = panels(*_parts(folder))
+    assert (align.figure, align.label) == ("4", "preference pairs")
+    assert align.lines == [
+        "reward: 50 % right on pairs held out",
+        "ppo: 3 steps, score 0.30 → 0.90",
+        "ppo_oracle: 3 steps, score 0.50 → 1.50",
+    ]
+    assert (measure.figure, measure.label) == ("+1.25", "correctness by the oracle, sft to ppo")
+    assert measure.lines[-1] == "Length, qa 4.2 → 4.8 tokens"
+    for model, length in (("sft", 4.0), ("ppo", 5.0)):
+        finish(folder, f"evaluate_{model}", {"exact_qa": 0.5, "length_qa": {"value": length, "ci": [length] * 2}}, {})
+    assert "From sft to ppo, answer length rose from 4.0 to 5.0 tokens." in _summary(folder)

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 
@@ -117,3 +118,24 @@ def test_the_data_root_is_what_the_configuration_says(tmp_path, monkeypatch):
 def test_only_finite_numbers_are_numbers():
     assert finite(3) == 3.0
     assert [finite(value) for value in (True, "3", None, float("nan"), float("inf"), [1])] == [None] * 6
+
+
+def test_the_root_of_a_task_counts_more_than_that_of_the_evaluation(tmp_path):
+    tasks = [{"name": "qa", "root": str(tmp_path / "videos")}, {"name": "other", "data": "x.jsonl"}]
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "evaluate_sft").mkdir()
+    config = {"root": str(tmp_path / "pictures"), "tasks": tasks}
+    (tmp_path / "evaluate_sft" / "config.yaml").write_text(json.dumps(config))
+    run = read_run(tmp_path)
+    stage = run.stages["evaluate_sft"]
+    assert [run.data_root(stage, task).name for task in ("qa", "other", "none")] == ["videos", "pictures", "pictures"]
+
+
+def test_what_lay_inside_a_run_that_was_moved_is_found_where_the_run_is_now(tmp_path):
+    (tmp_path / "run" / "pairs").mkdir(parents=True)
+    (tmp_path / "run" / "pairs" / "pairs.jsonl").write_text("")
+    run = read_run(tmp_path / "run")
+    assert run.find(Path("/gone/run/pairs/pairs.jsonl")) == tmp_path / "run" / "pairs" / "pairs.jsonl"
+    assert run.find(Path("/gone/run/pairs")) == tmp_path / "run" / "pairs"
+    assert run.find(Path("/gone/other.jsonl")) == Path("/gone/other.jsonl")

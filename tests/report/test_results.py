@@ -4,18 +4,21 @@ import math
 import pytest
 
 from tests.report.report_run import write_run
+from tests.report.video_run import finish, write_video_run
 from triptych.report.items import differences_to_base
+from triptych.report.metrics import METRICS
 from triptych.report.reading import read_run
 from triptych.report.results import (
-    METRICS,
     Estimate,
     aligned,
     difference,
     in_order,
     measured,
     measured_metrics,
+    percent,
     result_plots,
     result_rows,
+    result_tables,
     verdict,
 )
 
@@ -125,3 +128,40 @@ def test_there_is_a_plot_for_each_metric_that_was_measured():
 def test_the_columns_are_what_was_measured_and_a_users_accuracy_is_one_of_them():
     estimates = {"mine": {"accuracy": Estimate(0.5), "unparsed": Estimate(0.1)}}
     assert [metric.key for metric in measured_metrics(estimates)] == ["accuracy", "unparsed"]
+
+
+def test_the_divergence_of_a_model_comes_from_the_stage_that_trained_it(tmp_path):
+    run = read_run(write_video_run(tmp_path / "run"))
+    assert measured(run)["ppo"]["kl"] == Estimate(1.5)
+    assert "kl" not in measured(run)["sft"]
+    config = {"model": str(tmp_path / "run" / "ppo_oracle" / "model")}
+    finish(tmp_path / "run", "evaluate_best", {"kl": {"value": 0.6, "ci": [0.6, 0.6]}}, config)
+    finish(tmp_path / "run", "evaluate_other", {"exact_qa": 0.5}, config)
+    estimates = measured(read_run(tmp_path / "run"))
+    assert estimates["other"]["kl"] == Estimate(1.5)
+    assert estimates["best"]["kl"].value == 0.6  # what the evaluation tells counts more
+
+
+def test_video_results_are_in_tables_of_their_own_with_paired_differences(tmp_path):
+    run = read_run(write_video_run(tmp_path / "run"))
+    estimates = measured(run)
+    differences = differences_to_base(run, estimates)
+    found = {item.table.title: item for item in result_tables(run, estimates, differences)}
+    aspects = found["Free answers, scored by the oracle"]
+    assert [row.model for row in aspects.rows] == ["sft", "ppo"]
+    (cell,) = aspects.rows[1].cells
+    assert (cell.value, cell.best, cell.difference) == ("4.38", True, "+1.25")
+    length, kl = found["Tokens per answer, and divergence"].rows[1].cells
+    assert (length.best, length.difference, length.verdict, kl.value) == (False, "+0.5", "", "1.50")
+    questions = differences["ppo"]["exact_qa"]
+    assert (questions.low, questions.high) == (0.0, 1.0)  # two of four questions more, none less
+
+
+def test_alignment_by_rewards_is_what_a_run_is_about():
+    assert aligned({"sft": {}, "ppo": {}, "ppo_oracle": {}}) == "ppo"
+    assert in_order(["ppo_oracle", "best_of_4", "ppo", "sft"]) == ["sft", "ppo", "best_of_4", "ppo_oracle"]
+
+
+def test_shares_are_printed_with_their_interval_where_it_is_known():
+    cells = [percent(item) for item in (None, Estimate(0.5), Estimate(0.5, 0.25, 0.75))]
+    assert [(cell.value, cell.interval) for cell in cells] == [("–", ""), ("50.0 %", ""), ("50.0 %", "25.0 – 75.0")]

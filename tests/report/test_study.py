@@ -14,8 +14,8 @@ def test_the_study_shows_means_seeds_differences_and_targets(tmp_path):
     write_study(run)
     study = read_study(read_run(run))
     assert study.num_seeds == 3
-    assert [model for model, _ in study.rows] == ["sft", "sft_on_chosen", "dpo", "mpo"]
-    assert study.rows[0][1][0] == ("74.9", "72.9 – 76.9", "73.9  74.9  75.9")
+    assert [model for model, _ in study.tables[0].rows] == ["sft", "sft_on_chosen", "dpo", "mpo"]
+    assert study.tables[0].rows[0][1][0] == ("74.9", "72.9 – 76.9", "73.9  74.9  75.9")
     assert study.differences == [("cot, mpo - sft", "+9.5", "+7.1 to +11.9")]
     assert study.targets[0] == ("cot, mpo - sft", "0.095", "0.071 to 0.119", "0.05", True)
     assert study.targets[1][-1] is False
@@ -26,6 +26,6 @@ def test_incomplete_studies_are_shown_as_far_as_they_go(tmp_path):
     study["differences"] = {"speed": {"value": 2.5}, "cot, a - b": {"value": -0.02}, "nothing": None}
     (tmp_path / "study.json").write_text(json.dumps(study))
     found = read_study(read_run(tmp_path))
-    assert found.rows == [("sft", [("50.0", "", ""), None])]
+    assert found.tables[0].rows == [("sft", [("50.0", "", ""), None])]
     assert found.differences == [("speed", "2.5", ""), ("cot, a - b", "−2.0", "")]
     assert found.targets == [("x", "–", "", "–", False)]

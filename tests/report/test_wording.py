@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from triptych.report.wording import duration, first_word, fixed, number, shorten, split_shared
+from triptych.report.wording import clock, duration, first_word, fixed, number, shorten, split_shared
 
 
 @pytest.mark.parametrize(
@@ -82,3 +82,19 @@ def test_the_first_word_stands_alone():
     assert first_word("  star, red") == ("  ", "star", ", red")
     assert first_word("<b>") == ("", "<", "b>")
     assert first_word("") == ("", "", "")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0.0 s"),
+        (3.26, "3.3 s"),
+        (59.94, "59.9 s"),
+        (59.96, "1:00"),
+        (65.4, "1:05"),
+        (3600, "1:00:00"),
+        (7389, "2:03:09"),
+    ],
+)
+def test_moments_of_a_video_are_printed_as_on_a_clock(seconds, text):
+    assert clock(seconds) == text

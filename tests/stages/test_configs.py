@@ -4,7 +4,8 @@ import pytest
 
 from triptych.config import load_config
 from triptych.errors import TriptychError
-from triptych.stages.configs import EvaluateConfig, MpoConfig, PretrainConfig
+from triptych.stages.configs import MpoConfig, PretrainConfig
+from triptych.stages.evaluate_config import EvaluateConfig
 from triptych.stages.pairs_config import PairsConfig
 from triptych.stages.sft_config import SftConfig
 

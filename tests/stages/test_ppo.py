@@ -1,44 +1,25 @@
 """PPO, RLOO and GRPO as a stage: that they learn, that a run can be cut anywhere and in any way, what stops them."""
 
 import json
-import math
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
 import triptych.engine.loop as loop_module
-from tests.support.drawn import disturb, random_head
-from tests.support.ranks import run_ranks
-from tests.support.tiny_models import write_picture
-from triptych.config import load_config
+from tests.stages import toy_ppo
+from tests.stages.toy_ppo import NUM_PROMPTS, curve, likes_e, samples, weights
 from triptych.data.rows import write_groups
-from triptych.engine.actor_critic import build_actor_critic
+from triptych.engine.actor_critic_loading import build_actor_critic
 from triptych.engine.encode import Encoder
 from triptych.engine.rewards import reward_all
 from triptych.errors import DataError, TriptychError
 from triptych.group import Completion, Group, text_message
-from triptych.models.loading import load_model, load_processor, save_model
+from triptych.models.loading import load_processor
 from triptych.models.reward import RewardModel
 from triptych.stages import ppo
 
-NUM_PROMPTS = 4
-TIMING = {"tokens_per_second", "mfu", "seconds/sampling", "seconds/reading", "seconds/updates"}
 SHORT = {"num_samples": 3, "max_steps": 5, "save_steps": 2, "num_ppo_epochs": 2, "per_device_train_batch_size": 2}
-
-
-def likes_e(text, group):
-    """The token `e` is what the toy problem is about."""
-    return text.count("e")
-
-
-def by_prompt(text, group):
-    """What is earned depends on the prompt alone, so that a critic can know all of it."""
-    return 4.0 if "Red" in group.prompt[0]["content"][-1]["text"] else -4.0
-
-
-def broken(text, group):
-    return math.nan if group.id == "g2" else 1.0
 
 
 def about_picture(number, *completions):
@@ -48,54 +29,13 @@ def about_picture(number, *completions):
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    root = tmp_path_factory.mktemp("prompts")
-    for number in range(NUM_PROMPTS):
-        write_picture(root / f"{number}.png", (16, 16), seed=number)
-    pictures = [
-        Group(f"g{n}", [text_message("user", None, f"Question {n}?")], [f"{n}.png"]) for n in range(NUM_PROMPTS)
-    ]
-    write_groups(root / "pictures.jsonl", pictures)
-    texts = [Group(f"t{n}", [text_message("user", f"{'Red' if n % 2 else 'Blue'} {n}?")]) for n in range(NUM_PROMPTS)]
-    write_groups(root / "texts.jsonl", texts)
-    return root
+    return toy_ppo.write_prompts(tmp_path_factory.mktemp("prompts"))
 
 
 @pytest.fixture(scope="module")
 def train(tiny_folder, root):
     """Return a function that runs the stage."""
-
-    def run(out, family="mm1", data="pictures", **settings):
-        config = {
-            "model": str(tiny_folder(family)),
-            "reward_model": f"{__name__}:likes_e",
-            "data": str(root / f"{data}.jsonl"),
-            "out": str(out),
-            "prompts_per_step": NUM_PROMPTS,
-            "per_device_train_batch_size": NUM_PROMPTS,
-            "gradient_accumulation_steps": 1,
-            "max_new_tokens": 6,
-            "num_samples": 4,
-            "learning_rate": 5e-3,
-            "lr_scheduler": "constant",
-            "row_tokens": 256,
-            "save_steps": 0,
-        }
-        return ppo.run(load_config(ppo.Config, None, config | settings))
-
-    return run
-
-
-def curve(out):
-    rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in row.items() if key not in TIMING} for row in rows]
-
-
-def samples(out):
-    return [json.loads(line) for line in (out / ppo.SAMPLES).read_text().splitlines()]
-
-
-def weights(out):
-    return load_file(out / "model" / "model.safetensors")
+    return lambda out, family="mm1", **settings: toy_ppo.train(out, tiny_folder(family), root, **settings)
 
 
 @pytest.mark.parametrize(("algorithm", "num_steps"), [("ppo", 13), ("rloo", 10), ("grpo", 16)])
@@ -170,8 +110,8 @@ def test_what_is_written_is_the_policy_alone_with_its_adapters_merged(train, tmp
 
 @pytest.mark.parametrize("settings", [
     {"algorithm": "ppo", "lora_r": 4, "critic_lora_r": 2},
-    {"algorithm": "ppo", "average": "completion"},
-    {"algorithm": "rloo"},
+    {"algorithm": "ppo", "average": "completion", "entropy_coef": 0.1},
+    {"algorithm": "rloo", "entropy_coef": 0.1, "temperature": 0.7},
     {"algorithm": "grpo", "average": "constant", "kl_coef": 1.0},
 ], ids=["ppo with adapters", "ppo", "rloo", "grpo"])  # fmt: skip
 def test_the_update_does_not_depend_on_how_it_is_cut(train, tmp_path, monkeypatch, settings):
@@ -254,11 +194,7 @@ def whole_runs(train, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def judge_folder(tiny_folder, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("judge") / "model"
-    model = RewardModel.from_base(load_model(tiny_folder("mm1")))
-    disturb(model, seed=3)
-    save_model(random_head(model, 1), load_processor(tiny_folder("mm1")), folder)
-    return folder
+    return toy_ppo.write_judge(tiny_folder("mm1"), tmp_path_factory.mktemp("judge") / "model")
 
 
 @pytest.mark.parametrize("settings", [{}, {"critic_lora_r": 2, "lora_r": 4}, {"critic_base": "policy"},
@@ -283,12 +219,61 @@ def test_a_reward_model_gives_the_rewards(train, tmp_path, judge_folder, root, s
     ({"module_learning_rates": {"critic": 3.0}, "lora_r": 4, "critic_lora_r": 8}, 0.8),
 ], ids=["head", "adapters"])  # fmt: skip
 def test_the_critic_learns_what_prompts_are_worth(train, tmp_path, settings, explained):
-    train(tmp_path / "run", data="texts", reward_model=f"{__name__}:by_prompt", max_steps=14, num_ppo_epochs=2,
+    train(tmp_path / "run", data="texts", reward_model=f"{toy_ppo.__name__}:by_prompt", max_steps=14, num_ppo_epochs=2,
           cliprange_value=None, vf_coef=1.0, max_grad_norm=0.0, kl_coef=0.0, **settings)  # fmt: skip
     rows = curve(tmp_path / "run")
     assert abs(rows[0]["value/explained_variance"]) < 1e-6 and rows[0]["value/mean"] == 0
     assert rows[-1]["value/explained_variance"] > explained
     assert rows[-1]["loss/value"] < (1 - explained) * rows[0]["loss/value"]
+
+
+@pytest.mark.parametrize("settings", [{}, {"lora_r": 4, "critic_lora_r": 8}], ids=["head", "adapters"])
+def test_a_run_goes_on_with_the_critic_of_another(train, tmp_path, settings):
+    settings = settings | {"data": "texts", "reward_model": f"{toy_ppo.__name__}:by_prompt", "cliprange_value": None}
+    settings |= {"module_learning_rates": {"critic": 20.0}, "vf_coef": 1.0, "max_grad_norm": 0.0, "kl_coef": 0.0}
+    train(tmp_path / "first", max_steps=4, learning_rate=1e-3, **settings)
+    learnt = curve(tmp_path / "first")[-1]["value/explained_variance"]
+    critic = tmp_path / "first" / "critic.safetensors"
+    train(tmp_path / "second", max_steps=1, critic=str(critic), learning_rate=1e-12, **settings)
+    [row] = curve(tmp_path / "second")
+    assert row["value/explained_variance"] > learnt - 0.05 > 0.3
+    again = load_file(tmp_path / "second" / "critic.safetensors")
+    assert again.keys() == load_file(critic).keys()
+    assert all(torch.allclose(again[name], value, atol=1e-7) for name, value in load_file(critic).items())
+    assert str(critic) in json.loads((tmp_path / "second" / "run.json").read_text())["inputs"]
+
+
+@pytest.mark.parametrize("algorithm", ["ppo", "rloo"])
+def test_the_entropy_is_taken_off_the_loss_with_its_weight(train, tmp_path, algorithm):
+    settings = {"algorithm": algorithm, "max_steps": 1, "num_ppo_epochs": 1}
+    train(tmp_path / "without", **settings)
+    train(tmp_path / "with", entropy_coef=0.5, **settings)
+    [[without], [row]] = curve(tmp_path / "without"), curve(tmp_path / "with")
+    assert "ppo/entropy" not in without and row["ppo/entropy"] > 1
+    assert row["loss"] - without["loss"] == pytest.approx(-0.5 * row["ppo/entropy"], rel=1e-5)
+    per_token = row["ppo/entropy"] / (1 if algorithm == "ppo" else row["completions/mean_length"])
+    assert per_token == pytest.approx(row["objective/entropy"] / row["completions/mean_length"], rel=0.3), "an estimate"
+
+
+def test_a_bonus_for_entropy_keeps_answers_various(train, tmp_path):
+    entropy = {}
+    for coefficient in (0.0, 1.0):
+        out = tmp_path / str(coefficient)
+        train(out, data="texts", algorithm="grpo", max_steps=8, kl_coef=0.0, entropy_coef=coefficient)
+        entropy[coefficient] = curve(out)[-1]["objective/entropy"] / curve(out)[-1]["completions/mean_length"]
+    assert entropy[1.0] > entropy[0.0] + 0.5
+
+
+def test_answers_at_a_lower_temperature_are_likelier_and_policy_and_reference_agree_on_them(train, tmp_path):
+    entropy = {}
+    for temperature in (1.0, 0.3):
+        out = tmp_path / str(temperature)
+        train(out, max_steps=1, num_ppo_epochs=1, num_samples=8, temperature=temperature)
+        [row] = curve(out)
+        assert row["ppo/ratio"] == pytest.approx(1, abs=1e-6)
+        assert row["objective/kl"] == pytest.approx(0, abs=1e-5)
+        entropy[temperature] = row["objective/entropy"] / row["completions/mean_length"]
+    assert entropy[0.3] < entropy[1.0] / 2
 
 
 def test_what_an_answer_pays_for_is_taken_off_its_score(train, tmp_path):
@@ -327,28 +312,9 @@ def test_recomputed_activations_and_a_family_without_packing_train_too(train, tm
     assert result["steps"] == 1
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("settings", [
-    {"algorithm": "ppo", "lora_r": 4, "critic_lora_r": 2},
-    {"algorithm": "ppo", "prompts_per_step": 3, "per_device_train_batch_size": 1},
-    {"algorithm": "rloo"},
-], ids=["ppo with adapters", "more ranks than prompts in an update", "rloo"])  # fmt: skip
-def test_two_ranks_train_to_the_curve_and_weights_of_one_process(train, tmp_path, settings):
-    settings = {"max_steps": 3, "save_steps": 2, "eps": 1e-3, "learning_rate": 1e-4} | settings
-    train(tmp_path / "one", **settings)
-    first, second = run_ranks(lambda: train(tmp_path / "two", **settings))
-    assert first == second
-    for row, expected in zip(curve(tmp_path / "two"), curve(tmp_path / "one"), strict=True):
-        assert row == pytest.approx(expected, rel=1e-4, abs=1e-5)
-    assert [row["text"] for row in samples(tmp_path / "two")] == [row["text"] for row in samples(tmp_path / "one")]
-    ours, theirs = weights(tmp_path / "two"), weights(tmp_path / "one")
-    for name in ours:
-        torch.testing.assert_close(ours[name], theirs[name], rtol=0, atol=1e-5)
-
-
 def test_a_reward_that_is_no_number_stops_training_and_names_the_row(train, tmp_path):
     with pytest.raises(TriptychError, match=r"reward function .*broken gives nan for an answer to row g2"):
-        train(tmp_path / "run", reward_model=f"{__name__}:broken", max_steps=1)
+        train(tmp_path / "run", reward_model=f"{toy_ppo.__name__}:broken", max_steps=1)
 
 
 def test_a_reward_model_whose_rewards_are_no_numbers_stops_training(train, tmp_path, judge_folder, monkeypatch):
@@ -404,6 +370,9 @@ def test_prompts_that_cannot_be_answered_are_found_before_training(train, tmp_pa
     ({"lora_dropout": 0.1, "lora_r": 2}, "lora_dropout"),
     ({"cpu_offload": True}, "cpu_offload"),
     ({"gamma": 1.5}, r"gamma is 1\.5"),
+    ({"temperature": 0.0}, r"temperature is 0\.0"),
+    ({"entropy_coef": -0.1}, r"entropy_coef is -0\.1"),
+    ({"algorithm": "rloo", "critic": "critic.safetensors"}, "rloo has no critic"),
     ({"cliprange": 0.0}, "cliprange is 0"),
     ({"kl_coef": -1.0}, "kl_coef is -1"),
     ({"whiten_rewards": True, "reward_scale": 10}, "whiten_rewards"),

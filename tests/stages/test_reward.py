@@ -116,6 +116,16 @@ def test_pairs_are_held_out_by_picture(learnt, root):
     assert all(pictures) and not pictures[0] & pictures[1]
 
 
+def test_the_first_pairs_alone_are_trained_on_and_the_same_are_held_out(learnt):
+    out, _ = learnt
+    pairs, apart = reward.split_pairs(load_config(reward.Config, out / "config.yaml", None))
+    few, same = reward.split_pairs(load_config(reward.Config, out / "config.yaml", {"max_pairs": 3}))
+    assert (few, same) == (pairs[:3], apart)
+    whole, _ = reward.split_pairs(load_config(reward.Config, out / "config.yaml", {"max_pairs": 3, "eval_share": 0.0,
+                                                                                  "eval_steps": 0}))  # fmt: skip
+    assert len(whole) == 3
+
+
 def test_what_is_measured_on_the_way_goes_into_the_line_of_its_step(learnt):
     out, result = learnt
     rows = curve(out)
@@ -224,12 +234,11 @@ def test_a_run_killed_between_checkpoints_ends_with_the_same_curve_weights_and_r
         assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "settings",
-    [{"max_steps": 0, "num_train_epochs": 0.3, "gradient_accumulation_steps": 4}, {"lora_r": 2, "eval_steps": 2}],
-    ids=["a last step of few pairs", "adapters"],
-)
+@pytest.mark.parametrize("settings", [
+    pytest.param({"max_steps": 0, "num_train_epochs": 0.3, "gradient_accumulation_steps": 4}, marks=pytest.mark.slow,
+                 id="a last step of few pairs"),
+    pytest.param({"lora_r": 2, "eval_steps": 2}, id="adapters"),
+])  # fmt: skip
 def test_two_ranks_train_to_the_losses_weights_and_rewards_of_one_process(train, tmp_path, settings):
     settings = SHORT | {"eps": 1e-3, "per_device_train_batch_size": 3} | settings
     one = train(tmp_path / "one", **settings)

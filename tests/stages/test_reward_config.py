@@ -28,6 +28,7 @@ def test_one_file_is_a_list_of_one():
     [
         ({"eval_share": 1.0}, "below 1"),
         ({"eval_share": -0.1}, "at least 0"),
+        ({"max_pairs": -1}, "must not be negative"),
         ({"eval_steps": 15}, r"multiple of logging_steps \(10\)"),
         ({"eval_steps": -10}, "multiple"),
         ({"eval_steps": 10, "eval_share": 0.0}, "held-out pairs"),

@@ -7,15 +7,20 @@ from dataclasses import replace
 import pytest
 import torch
 
+from tests.support.guards import run_stage, video_row, write_media, write_rows
 from tests.support.plain_forwards import plain_logps
 from triptych.config import load_config
 from triptych.data.rows import read_groups, write_groups
+from triptych.data.video_file import VideoFile
 from triptych.engine.encode import Encoder
 from triptych.group import Completion, Group, Pair
 from triptych.models.loading import load_model, load_processor
+from triptych.models.mm1.modeling import MM1Model
 from triptych.stages import mpo, pairs, reward, sft
 
 ANSWERS = ("A red star moves.", "Two squares.")
+RESULTS = ("model/model.safetensors", "pairs.jsonl", "samples.jsonl")
+"""What a stage makes, below its run directory."""
 LAYOUTS = (("video",), ("image", "video"), ("video", "video"), ())
 
 
@@ -113,3 +118,36 @@ def test_pairs_are_made_about_videos(tiny_folder, picture_root, rows, tmp_path):
     result, _ = make("ai_feedback")
     judged = result["pairing"].get("order_dependent", 0) + result["pairs"]
     assert judged == 3 and result["pairing"]["narrative_generated_tokens"] > 0
+
+
+@pytest.mark.parametrize("stage", ["sft", "pairs", "reward", "ppo", "evaluate"])
+def test_a_frame_cache_decodes_files_once_for_all_runs_and_changes_nothing(stage, tiny_folder, tmp_path, monkeypatch):
+    write_media(tmp_path)
+    data = write_rows(tmp_path / "rows.jsonl", [video_row("g1"), video_row("g2")])
+    decoded, frames = [], VideoFile.frames
+    monkeypatch.setattr(VideoFile, "frames", lambda self, chosen: decoded.append(len(chosen)) or frames(self, chosen))
+    cache, found = str(tmp_path / "frames"), {}
+    for run, settings in {"plain": {}, "first": {"frame_cache": cache}, "again": {"frame_cache": cache}}.items():
+        decoded.clear()
+        run_stage(stage, tiny_folder("mm1"), data, tmp_path / run, **settings)
+        output = next(path for path in RESULTS if (tmp_path / run / path).exists())
+        found[run] = (tmp_path / run / output).read_bytes()
+        assert bool(decoded) == (run != "again")
+    assert found["plain"] == found["first"] == found["again"]
+    config = (tmp_path / "again" / "config.yaml").read_text()
+    assert f"frame_cache: {cache}" in config
+    again = run_stage(stage, tiny_folder("mm1"), data, tmp_path / "plain", frame_cache=cache)  # the same run
+    assert again == json.loads((tmp_path / "plain" / "done.json").read_text())["result"]
+
+
+def test_a_tower_that_stands_still_sees_each_video_once_in_all_steps(train, picture_root, rows, logps, monkeypatch):
+    tiny, expected = logps
+    seen, encode = [], MM1Model._encode
+    monkeypatch.setattr(MM1Model, "_encode", lambda self, views: seen.append(len(views)) or encode(self, views))
+    freeze = ["model.vision_tower", "model.connector"]
+    sources = [{"path": str(picture_root / "videos.jsonl")}]
+    _, _, metrics = train(sft, sources=sources, freeze=freeze)
+    lengths = [len(tiny.encoder.completion(text)) for text in ANSWERS]
+    assert sorted(seen) == [1, 3, 4]  # a picture and the frames of two videos, in three steps
+    assert metrics[0]["loss"] == pytest.approx(float(-expected.sum()) / (len(LAYOUTS) * sum(lengths)), rel=1e-5)
+    assert metrics[-1]["loss"] < metrics[0]["loss"]

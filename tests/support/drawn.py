@@ -52,11 +52,11 @@ def alone(processor: Any, item: Drawn, answers: list[list[int]]) -> Iterator[tup
         yield inputs, start
 
 
-def alone_logps(model: Any, processor: Any, drawn: list[Drawn]) -> list[torch.Tensor]:
+def alone_logps(model: Any, processor: Any, drawn: list[Drawn], temperature: float = 1.0) -> list[torch.Tensor]:
     """Log-probabilities of the drawn tokens of each answer."""
     rows = []
     for inputs, start in (pair for item in drawn for pair in alone(processor, item, item.token_ids)):
-        logps = model(**inputs).logits[0, start - 1 : -1].float().log_softmax(-1)
+        logps = (model(**inputs).logits[0, start - 1 : -1].float() / temperature).log_softmax(-1)
         rows.append(logps.gather(1, inputs["input_ids"][0, start:, None])[:, 0])
     return rows
 

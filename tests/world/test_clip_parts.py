@@ -27,14 +27,18 @@ def test_parts_by_hand() -> None:
     # Of 11 frames shown, 0 3 7 11 15 | 19 23 27 31 35 39, the first part ends with frame 15.
     assert part_abouts(scene, replace(CONFIG, num_frames=11, part_frames=6)) == [
         About(start=0, stop=16), About(start=19, stop=40)]  # fmt: skip
+    # Parts may show more frames than the whole: of 24, 0 1 3 5 6 8 10 11 | 13 15 ... 23 25 | 27 28 ... 37 39.
+    finer = replace(CONFIG, num_frames=12, part_frames=8, narrative_frames=24)
+    assert part_abouts(scene, finer) == [About(stop=12), About(start=13, stop=26), About(start=27, stop=40)]
+    assert [part_sampling(finer).num_frames, part_sampling(finer, 3, 1).num_frames] == [12, 24]
 
 
 def test_the_narrator_of_the_feedback_stage_cuts_alike() -> None:
     row = Group("a", [{"role": "user", "content": [{"type": "video"}]}], videos=["a.mp4"])
-    for num_frames, part_frames in ((50, 20), (11, 6), (16, 16)):
-        config = replace(CONFIG, num_frames=num_frames, part_frames=part_frames)
+    for num_frames, part_frames, more in ((50, 20, 0), (11, 6, 0), (16, 16, 0), (12, 8, 24)):
+        config = replace(CONFIG, num_frames=num_frames, part_frames=part_frames, narrative_frames=more)
         row.meta = policy_record(part_sampling(config))
-        clips = [clips_of(clip)[0] for clip in Narrator(max_frames=part_frames)._clips("key", row)]
+        clips = [clips_of(clip)[0] for clip in Narrator(max_frames=part_frames, num_frames=more)._clips("key", row)]
         parts = len(part_abouts(by_hand(), config))
         assert [clip.sampling for clip in clips] == [part_sampling(config, parts, part) for part in range(parts)]
 

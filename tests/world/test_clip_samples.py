@@ -57,6 +57,7 @@ def test_the_counts_are_kept() -> None:
         "train_open": 12,
         "train_captions": 12,
         "train_comparisons": 16,
+        "train_judgements": 12,
         "train_prompts": 12,
         "test_questions": 32,
         "test_generic": 16,
@@ -162,7 +163,7 @@ def test_a_narrative_of_a_part_shows_that_part() -> None:
 
 
 def test_a_row_records_how_many_frames_it_shows() -> None:
-    rows, _ = _build(replace(CONFIG, num_frames=12), ClipCounts(0, 0, 0, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0))
+    rows, _ = _build(replace(CONFIG, num_frames=12), ClipCounts(0, 0, 0, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0))
     assert all(clips_of(group)[0].sampling.num_frames == 12 for groups in rows.values() for group in groups)
 
 

@@ -12,7 +12,7 @@ import json
 import os
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,14 +20,11 @@ from typing import Any
 
 from triptych.data.faults import group_faults
 from triptych.data.files import atomic_path
-from triptych.data.media import MAX_PIXELS, verify_image
+from triptych.data.media import MAX_PIXELS
+from triptych.data.media_check import ROWS_AT_ONCE, MediaChecker
 from triptych.data.rows import QUARANTINE, ScannedRow, duplicate_id, scan_rows, write_groups
-from triptych.data.sampling import Clip, clips_of
-from triptych.data.video import probe_video
 from triptych.errors import DataError
-from triptych.group import Group, Media
-
-_BATCH_ROWS = 512
+from triptych.group import Group
 
 
 @dataclass(frozen=True)
@@ -40,7 +37,8 @@ class Limits:
     count_tokens: Callable[[str], int] | None = None
     max_pixels: int = MAX_PIXELS
     decode_media: bool = False
-    """Decode every picture; otherwise header and end of file are read, and damage in the middle goes unseen."""
+    """Decode every picture, and the frames taken of every video; otherwise header and end of a file are read, and
+    damage in the middle goes unseen."""
 
 
 @dataclass
@@ -177,11 +175,12 @@ def quarantine(
 
 def inspect(path: str | Path, root: str | Path | None, limits: Limits) -> Iterator[CheckedRow]:
     """Iterate over all rows with all their faults, in order, holding a few rows and the ids."""
-    media = _MediaChecker(_folder(Path(path)) if root is None else Path(root), limits)
+    where = _folder(Path(path)) if root is None else Path(root)
+    media = MediaChecker(where, max_pixels=limits.max_pixels, decode=limits.decode_media, without_decoder=True)
     seen: dict[str, str] = {}
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         rows = scan_rows(path)
-        while batch := list(itertools.islice(rows, _BATCH_ROWS)):
+        while batch := list(itertools.islice(rows, ROWS_AT_ONCE)):
             parsed = [_parse(row) for row in batch]
             media.verify([group for _, group, _ in parsed if group is not None], pool)
             for row, group, errors in parsed:
@@ -200,7 +199,7 @@ def _parse(row: ScannedRow) -> tuple[ScannedRow, Group | None, list[DataError]]:
         return row, None, [error]
 
 
-def _faults(group: Group, media: _MediaChecker, limits: Limits) -> Iterator[DataError]:
+def _faults(group: Group, media: MediaChecker, limits: Limits) -> Iterator[DataError]:
     yield from group_faults(group)
     yield from media.faults(group)
     for index, completion in enumerate(group.completions):
@@ -228,61 +227,6 @@ def _unmeasured(group: Group | None, limits: Limits) -> int:
     if group is None or limits.max_completion_tokens is None or limits.count_tokens is not None:
         return 0
     return sum(completion.num_tokens is None for completion in group.completions)
-
-
-class _MediaChecker:
-    """Verify each file once, however many rows show it."""
-
-    def __init__(self, root: Path, limits: Limits) -> None:
-        self.root, self.limits = root, limits
-        self.known: dict[_MediaKey, DataError | None] = {}
-
-    def verify(self, groups: Iterable[Group], pool: ThreadPoolExecutor) -> None:
-        """Verify the files that were not seen yet. Decoding releases the interpreter lock, so there threads pay."""
-        new = {key: None for group in groups for key in _media_keys(group) if _is_file(key)}
-        new = [key for key in new if key not in self.known]
-        results = pool.map(self._fault, new) if self.limits.decode_media else map(self._fault, new)
-        self.known.update(zip(new, results, strict=True))
-
-    def faults(self, group: Group) -> Iterator[DataError]:
-        """Yield the faults of the media of a group, and of what it records about its videos."""
-        for key in _media_keys(group):
-            error = self.known[key] if _is_file(key) else self._fault(key)
-            if error is not None:
-                yield error
-        try:
-            clips_of(group)
-        except DataError as error:
-            yield error
-
-    def _fault(self, key: _MediaKey) -> DataError | None:
-        kind, item = key
-        try:
-            limits = self.limits
-            if kind == "image":
-                verify_image(item, self.root, max_pixels=limits.max_pixels, decode=limits.decode_media)
-            else:
-                probe_video(item, self.root, decode=limits.decode_media)
-        except DataError as error:
-            return error
-        return None
-
-
-_MediaKey = tuple[str, Media | Clip]
-
-
-def _media_keys(group: Group) -> list[_MediaKey]:
-    """Return the media of a group; its videos as they are, where what it records about them is faulty."""
-    try:
-        videos: Sequence[Media | Clip] = clips_of(group)
-    except DataError:
-        videos = group.videos
-    return [("image", item) for item in group.images] + [("video", item) for item in videos]
-
-
-def _is_file(key: _MediaKey) -> bool:
-    item = key[1]
-    return isinstance(item.item if isinstance(item, Clip) else item, str)
 
 
 def _folder(path: Path) -> Path:

@@ -13,14 +13,16 @@ from collections.abc import Hashable, Sequence
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
+from textwrap import shorten
 
-from triptych.errors import TriptychError
+from triptych.errors import DataError, TriptychError
 from triptych.group import Group, Media, fingerprint, prompt_text
 
 Located = tuple[Group, Path]
 """A group, and the data root of its media."""
 Subject = Hashable
 """What a group is about: a medium, or the prompt where there is none."""
+_SHOWN = 3
 
 
 def hold_out(groups: Sequence[Located], share: float) -> list[bool]:
@@ -61,6 +63,25 @@ def in_both(first: Sequence[Located], second: Sequence[Located]) -> list[str]:
     """Return the names of the pictures, videos and prompts that rows of both are about, sorted."""
     mine, theirs = (_names([_subjects(group, root) for group, root in groups]) for groups in (first, second))
     return sorted(name for subject, name in mine.items() if subject in theirs)
+
+
+def refuse_shared(trained: Sequence[Located], apart: Sequence[Located], files: Sequence[str]) -> None:
+    """Raise `DataError` of kind `held_out_media` where rows to measure on are about what is trained on.
+
+    Args:
+        trained: rows that are trained on.
+        apart: rows that are not.
+        files: where `apart` comes from.
+    """
+    if shared := in_both(trained, apart):
+        examples = ", ".join(shorten(name, 80) for name in shared[:_SHOWN])
+        raise DataError(
+            f"{len(shared)} picture(s), video(s) or prompt(s) are trained on too, such as {examples}; results on them "
+            "would say nothing of new ones.",
+            remedy="Take their rows out of `data` or of `eval_data`.",
+            kind="held_out_media",
+            file=", ".join(files),
+        )
 
 
 def _names(subjects: Sequence[dict[Subject, str]]) -> dict[Subject, str]:

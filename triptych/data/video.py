@@ -21,7 +21,7 @@ from typing import Any
 from PIL import Image
 
 from triptych.data.frame_cache import FrameCache
-from triptych.data.media import load_image, media_key, resolve_media, verify_file, verify_image
+from triptych.data.media import image_size, load_image, media_key, resolve_media, verify_file, verify_image
 from triptych.data.sampling import Clip, canonical, fewest_parts, moments
 from triptych.data.video_file import VideoFile
 from triptych.errors import DataError
@@ -42,13 +42,21 @@ class Video:
 
     def metadata(self) -> dict[str, Any]:
         """Return what a Hugging Face processor wants to know of a video that was sampled already."""
-        num_frames = len(self.frames)
-        return {
-            "total_num_frames": num_frames,
-            "fps": self.fps,
-            "duration": num_frames / self.fps,
-            "frames_indices": list(range(num_frames)),
-        }
+        return _metadata(len(self.frames), self.fps)
+
+
+@dataclass(frozen=True)
+class VideoShape:
+    """What can be known of a `Video` without its frames: how many there are, their size in pixels, and their rate."""
+
+    num_frames: int
+    width: int
+    height: int
+    fps: float
+
+    def metadata(self) -> dict[str, Any]:
+        """Return what `Video.metadata` does."""
+        return _metadata(self.num_frames, self.fps)
 
 
 def load_video(video: Media | Clip, root: str | Path, cache: FrameCache | None = None) -> Video:
@@ -70,14 +78,44 @@ def load_video(video: Media | Clip, root: str | Path, cache: FrameCache | None =
         chosen = moments(clip.sampling, source)
         loaded = Video(tuple(source.frames(chosen)), _rate(chosen, source))
     if len({frame.size for frame in loaded.frames}) > 1:
-        raise DataError(
-            f"The frames of {_shown(clip.item)} differ in size.",
-            remedy="Give all frames of a video the same size.",
-            kind="video_sizes",
-        )
+        raise _different_sizes(clip.item)
     if key is not None:
         cache.save(key, loaded.frames, loaded.fps)
     return loaded
+
+
+@dataclass(frozen=True)
+class Preview:
+    """Some of the frames that are taken of a video.
+
+    Attributes:
+        frames: in order.
+        seconds: when each is on the screen, from the first frame of the video on.
+        num_frames: how many are taken in all.
+        fps: how many of these make a second.
+    """
+
+    frames: tuple[Image.Image, ...]
+    seconds: tuple[float, ...]
+    num_frames: int
+    fps: float
+
+
+def preview_video(video: Media | Clip, root: str | Path, *, most: int) -> Preview:
+    """Load at most `most` of the frames that `load_video` gives, evenly spread from the first to the last.
+
+    Only these are decoded, so that a glance at a long video costs little.
+
+    Raises:
+        DataError: the faults listed at the top of this module, but `video_sizes`.
+    """
+    clip = _clip(video)
+    with _opened(clip.item, root) as source:
+        chosen = moments(clip.sampling, source)
+        last, shown = len(chosen) - 1, min(len(chosen), most)
+        picked = [chosen[round(number * last / max(1, shown - 1))] for number in range(shown)]
+        seconds = tuple(float((moment - source.first) * source.tick) for moment in picked)
+        return Preview(tuple(source.frames(picked)), seconds, len(chosen), _rate(chosen, source))
 
 
 def verify_video(video: Media | Clip, root: str | Path) -> None:
@@ -90,28 +128,26 @@ def verify_video(video: Media | Clip, root: str | Path) -> None:
         verify_image(name, root)
 
 
-def probe_video(video: Media | Clip, root: str | Path, *, decode: bool = False) -> int | None:
-    """Return how many frames the policy takes, or raise what `load_video` would, but for damage amid a video.
+def probe_video(video: Media | Clip, root: str | Path, *, decode: bool = False) -> VideoShape:
+    """Return the shape of what the policy takes, or raise what `load_video` would, but for damage amid a video.
 
-    Of a file the first frame is decoded and the last one looked for, if PyAV is installed; of a folder every picture
-    is looked at. `decode` loads the frames that the policy takes.
+    Of a file the first frame is decoded and the last one looked for; of a folder every picture is looked at. `decode`
+    loads the frames that the policy takes.
 
-    Returns:
-        None where PyAV is not installed.
     Raises:
         DataError: the faults listed at the top of this module.
     """
     clip = _clip(video)
     if decode:
-        return len(load_video(clip, root).frames)
+        loaded = load_video(clip, root)
+        return VideoShape(len(loaded.frames), *loaded.frames[0].size, loaded.fps)
     verify_video(clip, root)
-    try:
-        with _opened(clip.item, root) as source:
-            return len(moments(clip.sampling, source))
-    except DataError as error:
-        if error.kind != "video_decoder":
-            raise
-        return None
+    with _opened(clip.item, root) as source:
+        chosen = moments(clip.sampling, source)
+        sizes = {source.size} if isinstance(source, VideoFile) else source.sizes(chosen)
+        if len(sizes) > 1:
+            raise _different_sizes(clip.item)
+        return VideoShape(len(chosen), *sizes.pop(), _rate(chosen, source))
 
 
 def frame_keys(video: Media | Clip, root: str | Path) -> list[str]:
@@ -172,6 +208,10 @@ class _Folder:
     def frames(self, chosen: list[int]) -> Iterator[Image.Image]:
         return (load_image(self.names[number], self.root) for number in chosen)
 
+    def sizes(self, chosen: list[int]) -> set[tuple[int, int]]:
+        """Return the sizes of frames that there are, from their headers."""
+        return {image_size(self.names[number], self.root) for number in chosen}
+
 
 @contextlib.contextmanager
 def _opened(item: Media, root: str | Path) -> Iterator[_Folder | VideoFile]:
@@ -206,6 +246,23 @@ def _rate(chosen: list[int], source: _Folder | VideoFile) -> float:
     """Return how many of the frames taken make a second; for a single one the rate of the video."""
     ticks = chosen[-1] - chosen[0]
     return float((len(chosen) - 1) / (ticks * source.tick)) if ticks else float(source.rate)
+
+
+def _metadata(num_frames: int, fps: float) -> dict[str, Any]:
+    return {
+        "total_num_frames": num_frames,
+        "fps": fps,
+        "duration": num_frames / fps,
+        "frames_indices": list(range(num_frames)),
+    }
+
+
+def _different_sizes(item: Media) -> DataError:
+    return DataError(
+        f"The frames of {_shown(item)} differ in size.",
+        remedy="Give all frames of a video the same size.",
+        kind="video_sizes",
+    )
 
 
 def _clip(video: Media | Clip) -> Clip:

@@ -14,7 +14,7 @@ Collectives are called by all ranks in the same order; a rank that leaves one ou
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import cache
@@ -178,15 +178,6 @@ def gather_items(items: Sequence[Item]) -> list[Item]:
     parts: list[list[Item]] = [[] for _ in range(world_size())]
     dist.all_gather_object(parts, list(items), group=_patient_group())
     return [item for part in parts for item in part]
-
-
-def sum_gradients(parameters: Iterable[Tensor]) -> None:
-    """Add up the gradients of parameters that every rank holds whole; one that a rank has no gradient of counts 0."""
-    if world_size() > 1:
-        for parameter in parameters:
-            if parameter.requires_grad:
-                parameter.grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-                dist.all_reduce(parameter.grad)
 
 
 def own_rows(gathered: Tensor, num_rows: int) -> Tensor:

@@ -14,6 +14,7 @@ import jinja2
 
 from triptych.data.frame_cache import FrameCache
 from triptych.data.sampling import clips_of
+from triptych.data.video_loader import VideoLoader
 from triptych.engine.expand import EncodedMedia, EncodedPrompt, Expander, Row, stray_placeholder, video_unsupported
 from triptych.engine.families import Family, family_of
 from triptych.errors import DataError, TriptychError
@@ -28,16 +29,18 @@ class Encoder:
     Args:
         processor: the model's processor.
         model_config: the model's configuration; decides the family.
-        frame_cache: where decoded frames of video files are looked up and stored; None stores nothing.
+        frames: where decoded frames of video files are looked up and stored, or a loader of videos that encoders
+            of several models share; None stores nothing.
     """
 
-    def __init__(self, processor: Any, model_config: Any, frame_cache: FrameCache | None = None) -> None:
+    def __init__(self, processor: Any, model_config: Any, frames: FrameCache | VideoLoader | None = None) -> None:
         self.processor = processor
         self.tokenizer = processor.tokenizer
         self.family: Family = family_of(model_config)
         self.end_of_turn = self._find_end_of_turn()
         self.stop_ids = {*self.end_of_turn, self.tokenizer.eos_token_id} - {None}
-        self._expander = Expander(processor, self.family, frame_cache)
+        videos = frames if isinstance(frames, VideoLoader) else VideoLoader(frames)
+        self._expander = Expander(processor, self.family, videos)
 
     def prompt(self, group: Group, root: Path, *, without_media: bool = False, prefix: str = "") -> EncodedPrompt:
         """Encode the prompt up to and including the assistant's header, then `prefix`.

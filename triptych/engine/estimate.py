@@ -12,11 +12,11 @@ Letters: B rows, T tokens of a row, N targets, V vocabulary, D hidden size.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Muon
 from transformers.modeling_layers import GradientCheckpointingLayer
 
@@ -53,11 +53,19 @@ class Memory:
     """What the forward pass of the largest micro-batch keeps for the backward pass."""
     head: int
     """Logits of one chunk of targets, their log-softmax and gradient."""
+    judge: int = 0
+    """Reward model and critic beside a policy."""
+    answers: int = 0
+    """What is kept of drawn answers while they are trained on."""
+    sampling: int = 0
+    """Keys, values and logits of answers as they are drawn; gradients and activations are not there then."""
 
     @property
     def total(self) -> int:
         """All of it: an upper bound, for not all parts peak together."""
-        return sum(getattr(self, field.name) for field in fields(self))
+        update = self.copies + self.gradients + self.activations + self.head
+        standing = sum(getattr(self, field.name) for field in fields(self)) - update - self.sampling
+        return standing + max(update, self.sampling)
 
 
 @dataclass(frozen=True)
@@ -68,12 +76,14 @@ class Estimate:
         step_flops: arithmetic of one step on one device.
         matrix_rate: FLOP/s of large matrix products there.
         num_steps: of the run.
+        supposed: what it holds under, where that is not known before.
     """
 
     memory: Memory
     step_flops: float
     matrix_rate: float
     num_steps: int
+    supposed: str = ""
 
     @property
     def seconds_per_step(self) -> float:
@@ -87,7 +97,7 @@ class Estimate:
         return (
             f"Memory: about {_gib(self.memory.total)} ({shown}). Time: at least {_duration(self.seconds_per_step)} per "
             f"step and {_duration(self.seconds_per_step * self.num_steps)} in all, at the measured "
-            f"{self.matrix_rate / 1e9:,.0f} GFLOP/s of matrix products."
+            f"{self.matrix_rate / 1e9:,.0f} GFLOP/s of matrix products{self.supposed}."
         )
 
 
@@ -117,20 +127,25 @@ def estimate(
     if matrix_rate is None:
         matrix_rate = machine_matrix_rate(getattr(torch, config.compute_dtype), device)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    stored = sum(num_bytes(tensor) for tensor in [*model.parameters(), *model.buffers()])
+    stored = stored_bytes([*model.parameters(), *model.buffers()], num_ranks)
     has_copy = live_reference and not any("lora_" in name for name, _ in model.named_parameters())
     memory = Memory(
-        weights=stored // num_ranks,
-        copies=_copies(model, config) // num_ranks,
+        weights=stored,
+        copies=copied_bytes(model, config) // num_ranks,
         gradients=sum(parameter.nbytes for parameter in trained) // num_ranks,
         optimizer=optimizer_bytes(model, config) // num_ranks,
-        reference=stored // num_ranks if has_copy else 0,
+        reference=stored if has_copy else 0,
         activations=max(activation_bytes(model, config, batch) for batch in batches),
         head=max(head_bytes(model, config, batch) for batch in batches),
     )
     flops = statistics.fmean(_flops(model, config, batch, live_reference) for batch in batches)
     micro_batches = -(-config.gradient_accumulation_steps // num_ranks)
     return Estimate(memory, flops * micro_batches, matrix_rate, num_steps)
+
+
+def stored_bytes(tensors: Iterable[Tensor], num_ranks: int = 1) -> int:
+    """Return the bytes of tensors on one of the ranks that share them; quantised ones are whole on each."""
+    return sum(num_bytes(item) // (num_ranks if item.is_floating_point() else 1) for item in tensors)
 
 
 def optimizer_bytes(model: nn.Module, config: TrainingConfig) -> int:
@@ -234,7 +249,7 @@ def _tower_tokens(model: nn.Module, name: str, batch: PackedBatch | PlainBatch) 
     return sum(item.num_tokens for item in batch.media)
 
 
-def _copies(model: nn.Module, config: TrainingConfig) -> int:
+def copied_bytes(model: nn.Module, config: TrainingConfig) -> int:
     """Return the bytes of matrices cast to bfloat16 and kept; 4-bit ones are written out for one product at a time."""
     if not config.bf16:
         return 0

@@ -15,10 +15,10 @@ from typing import Any
 
 import torch
 
-from triptych.data.frame_cache import FrameCache
 from triptych.data.media import load_image, media_key
 from triptych.data.sampling import Clip
-from triptych.data.video import Video, frame_keys, load_video, video_key
+from triptych.data.video import Video, frame_keys, video_key
+from triptych.data.video_loader import VideoLoader
 from triptych.engine.families.base import Family, Span
 from triptych.engine.families.plain import prompt_inputs
 from triptych.errors import DataError, TriptychError
@@ -73,12 +73,12 @@ class Expander:
     Args:
         processor: the model's processor.
         family: of the model.
-        frame_cache: of decoded videos.
+        videos: loads them.
     """
 
-    def __init__(self, processor: Any, family: Family, frame_cache: FrameCache | None = None) -> None:
+    def __init__(self, processor: Any, family: Family, videos: VideoLoader) -> None:
         self.processor, self.family = processor, family
-        self._frame_cache = frame_cache
+        self._videos = videos
         self._media_cache = _MediaCache(MEDIA_CACHE_BYTES)
         self._tokens_per_image: int | None = None
 
@@ -199,7 +199,7 @@ class Expander:
         if key not in found and (known := self._media_cache.get(key)) is not None:
             found[key] = known
         if key not in found:
-            video = load_video(item, root, self._frame_cache)
+            video = self._videos.load(item, root)
             inputs = self._process(None, videos=[list(video.frames)], videos_kwargs=_videos_kwargs([video]))
             [(count, tensors)] = self.family.split_videos(inputs, [])
             found[key] = EncodedMedia(key, tensors, count, self.family.video_token_id)
@@ -216,7 +216,7 @@ class Expander:
         """Load the media of a row and give all of it to the processor."""
         with _located(row.name):
             pictures = [load_image(item, root) for item in row.images]
-            videos = [load_video(item, root, self._frame_cache) for item in row.videos]
+            videos = [self._videos.load(item, root) for item in row.videos]
         inputs: dict[str, Any] = {"images": [pictures]} if pictures else {}
         if videos:
             inputs |= {"videos": [list(video.frames) for video in videos], "videos_kwargs": _videos_kwargs(videos)}

@@ -22,7 +22,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
@@ -53,6 +53,9 @@ from triptych.models.adapters import LoraSettings, add_lora, freeze, merge_adapt
 from triptych.models.card import model_card, write_model_card
 from triptych.models.loading import load_model, save_model
 
+if TYPE_CHECKING:
+    from triptych.engine.captioned import CaptionBatch, CaptionWorkload
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -68,6 +71,7 @@ class TrainingLoop:
         title: shown beside the progress bar.
         span: the steps that this loop takes, where training has parts that each start with fresh optimizers and a
             learning rate of their own; all of them by default. The model comes as the part before left it.
+        workload: counts the arithmetic of batches; by default that of a model that generates.
     """
 
     def __init__(
@@ -79,6 +83,7 @@ class TrainingLoop:
         num_steps: int,
         title: str,
         span: range | None = None,
+        workload: Workload | CaptionWorkload | None = None,
     ) -> None:
         self.directory, self.config, self.num_steps = directory, config, num_steps
         self.span = range(num_steps) if span is None else span
@@ -90,7 +95,7 @@ class TrainingLoop:
         self.step = self.span.start
         self._resume()
         self._title = title
-        self._workload = Workload(self.model)
+        self._workload = workload or Workload(self.model)
         self._dtype = torch.bfloat16 if config.bf16 else torch.float32
         self._bar: Progress | None = None
         self._begin_step()
@@ -127,13 +132,11 @@ class TrainingLoop:
         with torch.autocast(self._device, torch.bfloat16, enabled=self.config.bf16):
             return call_sharded(self.model, function, *args)
 
-    def backward(self, loss: torch.Tensor, batch: PackedBatch) -> None:
+    def backward(self, loss: torch.Tensor, batch: PackedBatch | CaptionBatch) -> None:
         """Add the gradient of a micro-batch's share of the step's loss."""
         loss = loss if self._counts else 0 * loss
-        if loss.requires_grad:
+        if loss.requires_grad:  # rows of text alone do not reach the vision tower, where that alone is trained
             loss.backward()
-        elif is_sharded(self.model):  # rows of text alone do not reach the vision tower, the one part that is trained
-            self.model.reshard()
         self._loss += loss.detach()  # a number only at the update, so that the device need not be waited for here
         if self._counts:
             self._num_tokens += batch.num_tokens

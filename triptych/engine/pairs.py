@@ -6,6 +6,7 @@ Letters: P pairs.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -14,6 +15,7 @@ from pathlib import Path
 import torch
 
 from triptych.data.rows import iter_groups
+from triptych.data.shortfall import counts_of, explain_missing_pairs
 from triptych.engine.encode import EncodedPrompt, Encoder
 from triptych.engine.families import ImageFeatures, backbone_of
 from triptych.engine.features import FeatureSource
@@ -36,12 +38,14 @@ class PairRow:
 
     Attributes:
         name: stands for the group; ids are unique in a file only.
+        file: that the group comes from.
     """
 
     group: Group
     pair: Pair
     root: Path
     name: str
+    file: str | None = None
 
 
 @dataclass(frozen=True)
@@ -83,24 +87,21 @@ def read_pairs(files: Sequence[str], root: str) -> list[PairRow]:
     """Read every pair of every file, in order.
 
     Raises:
-        DataError: no pair at all, or a pair whose chosen and rejected are the same text or empty.
+        DataError: no pair at all, a pair whose chosen and rejected are the same text or empty, or nothing but pairs
+            that contradict each other.
     """
     roots = [Path(root) if root else _root_of(file) for file in files]
     rows = [
-        PairRow(group, pair, roots[number], f"{number}:{group.id}")
+        PairRow(group, pair, roots[number], f"{number}:{group.id}", file)
         for number, file in enumerate(files)
         for group in iter_groups(file)
         for pair in group.pairs
     ]
     if not rows:
-        raise DataError(
-            "There is no preference pair to train on.",
-            remedy="Make some with `triptych pairs`, or convert yours with `triptych data convert`.",
-            kind="no_pairs",
-            file=", ".join(files),
-        )
+        raise _no_pairs(files)
     for row in rows:
         _check(row)
+    _check_undecided(rows)
     return rows
 
 
@@ -115,6 +116,37 @@ def _root_of(file: str) -> Path:
     return folder
 
 
+def _no_pairs(files: Sequence[str]) -> DataError:
+    """Build the error of files without a pair; of rows that `triptych pairs` made, it tells what became of answers."""
+    num_rows, counts, example = counts_of(group for file in files for group in iter_groups(file))
+    reasons, remedy = explain_missing_pairs(counts, example)
+    told = f" The {num_rows:,} row(s) count {reasons}." if reasons else ""
+    return DataError(
+        f"There is no preference pair to train on.{told}",
+        remedy=remedy or "Make some with `triptych pairs`, or convert yours with `triptych data convert`.",
+        kind="no_pairs",
+        file=", ".join(files),
+    )
+
+
+def _check_undecided(rows: Sequence[PairRow]) -> None:
+    """Refuse pairs of which each is contradicted as often as it is confirmed: together they prefer nothing."""
+    votes: Counter[tuple[str, str, str]] = Counter()
+    for row in rows:
+        texts = [row.group.completions[index].text for index in (row.pair.chosen, row.pair.rejected)]
+        first, second = sorted(texts)
+        votes[row.name, first, second] += 1 if texts[0] == first else -1
+    if not any(votes.values()):
+        raise DataError(
+            f"Each of the {len(rows):,} pairs is contradicted by another one that prefers the opposite, so that "
+            "together they prefer nothing.",
+            remedy="Keep the pairs that a judge or an annotator decided, and leave ties out.",
+            kind="pairs_undecided",
+            file=rows[0].file,
+            row=rows[0].group.id,
+        )
+
+
 def _check(row: PairRow) -> None:
     chosen, rejected = (row.group.completions[index] for index in (row.pair.chosen, row.pair.rejected))
     if chosen.text == rejected.text and chosen.truncated == rejected.truncated:
@@ -122,6 +154,7 @@ def _check(row: PairRow) -> None:
             "Chosen and rejected are the same text.",
             remedy="Drop the pair; `triptych data check` lists all such rows.",
             kind="pair_same_text",
+            file=row.file,
             row=row.group.id,
         )
     for name, completion in (("chosen", chosen), ("rejected", rejected)):
@@ -130,6 +163,7 @@ def _check(row: PairRow) -> None:
                 f"The {name} completion is empty.",
                 remedy="Drop the pair; `triptych data check` lists all such rows.",
                 kind=f"empty_{name}",
+                file=row.file,
                 row=row.group.id,
             )
 

@@ -93,21 +93,27 @@ def plain_batch(units: Sequence[Sequence[TokenPath]], row_tokens: int) -> PlainB
     return PlainBatch(paths)
 
 
-def plain_token_logps(model: Any, batch: PlainBatch) -> torch.Tensor:
-    """Return the log-probability of each target, (N,) float32, path after path.
+def plain_token_scores(
+    model: Any, batch: PlainBatch, *, temperature: float = 1.0, entropies: bool = False
+) -> tuple[torch.Tensor, ...]:
+    """Return the log-probability of each target and, where asked for, the entropies: (N,) each, path after path.
+
+    Args:
+        temperature: divides the logits.
 
     Raises:
         TriptychError: several ranks; their numbers of forwards would differ, and they would wait for each other.
     """
     _refuse_several_ranks()
-    return torch.cat([_path_logps(model, path) for path in batch.paths])
+    parts = [_path_scores(model, path, temperature, entropies) for path in batch.paths]
+    return tuple(torch.cat(column) for column in zip(*parts, strict=True))
 
 
 def plain_states(model: Any, batch: PlainBatch) -> Iterator[torch.Tensor]:
     """Yield the last hidden states (T, D) of each path, from a forward of the model's body.
 
     Raises:
-        TriptychError: several ranks; see `plain_token_logps`.
+        TriptychError: several ranks; see `plain_token_scores`.
     """
     _refuse_several_ranks()
     for path in batch.paths:
@@ -120,13 +126,15 @@ def _refuse_several_ranks() -> None:
         raise TriptychError("This model has a forward for each completion, which works in one process only.")
 
 
-def _path_logps(model: Any, path: TokenPath) -> torch.Tensor:
+def _path_scores(model: Any, path: TokenPath, temperature: float, entropies: bool) -> tuple[torch.Tensor, ...]:
     first = path.targets.index(True) if True in path.targets else len(path.targets)
     device = next(model.parameters()).device
     if first == len(path.targets):
-        return torch.zeros(0, device=device)
+        return (torch.zeros(0, device=device),) * (1 + entropies)
     inputs = continued(path.media[0].inputs, path.input_ids)
     logits = forward_logits(model, inputs, len(path.input_ids) - first + 1)[:-1].float()
-    targets = torch.tensor(path.input_ids[first:], device=device)
-    logps = -torch.nn.functional.cross_entropy(logits, targets, reduction="none")
-    return logps[torch.tensor(path.targets[first:], device=device)]
+    kept = torch.tensor(path.targets[first:], device=device)
+    logps = (logits[kept] / temperature).log_softmax(-1)
+    targets = torch.tensor(path.input_ids[first:], device=device)[kept]
+    chosen = logps.gather(1, targets.unsqueeze(1)).squeeze(1)
+    return (chosen, -(logps.exp() * logps).sum(-1)) if entropies else (chosen,)

@@ -1,7 +1,7 @@
-"""What can be wrong with preference rows for one model, found before anything is computed with it.
+"""What can be wrong with rows for one model, found before anything is computed with it.
 
-All rows are looked at, but no picture is decoded: texts are tokenised, and of pictures the header is read. Each fault
-names its row; together they are one error.
+All rows are looked at, but no picture is decoded: texts are tokenised, and of pictures the header is read; of a video
+file the first frame is decoded and the last one looked for. Each fault names its row; together they are one error.
 """
 
 from __future__ import annotations
@@ -13,19 +13,20 @@ from pathlib import Path
 from typing import Any
 
 from triptych.data.media import image_size
+from triptych.data.media_check import MOST_FAULTS, joined
 from triptych.data.sampling import Clip, clips_of
-from triptych.data.video import probe_video
+from triptych.data.video import VideoShape, probe_video
 from triptych.engine.encode import Encoder
 from triptych.engine.families import Family
 from triptych.engine.pairs import PairRow
 from triptych.engine.progress import Progress
+from triptych.engine.video_texts import VideoTexts
 from triptych.errors import DataError
 from triptych.group import Group, Media, Pair
 
 ROWS_AT_ONCE = 512
-MOST_FAULTS = 100
-"""After so many faults the search is given up."""
-_SHOWN = 5
+_Size = tuple[int, int] | VideoShape | DataError
+"""Width and height of a picture, shape of a video, or what is wrong with either."""
 
 
 @dataclass
@@ -35,6 +36,8 @@ class _Unit:
     group: Group
     root: Path
     pairs: list[Pair] = field(default_factory=list)
+    file: str | None = None
+    """That the group comes from."""
 
     @property
     def completions(self) -> list[int]:
@@ -52,27 +55,33 @@ def check_before_training(encoder: Encoder, rows: Sequence[PairRow], row_tokens:
 
     Returns:
         per group name the tokens it takes in the packed trie: prompt and media once, shared beginnings of completions
-        once. Exact but for markers that some processors put around pictures, for pictures in company where their
-        number of tokens depends on it, and for videos of families other than MM1; then too low.
+        once. Exact but for markers that some processors put around pictures, and for pictures in company where their
+        number of tokens depends on it; then too low.
 
     Raises:
         DataError: of the kind of the first fault, which it describes; the other rows are listed. Kinds are those of
-            `triptych.data.media`, and `no_chat_template`, `template_refused`, `template_without_image`,
-            `placeholder_in_text`, `video_unsupported`, `no_targets`, `pair_same_tokens`, `too_long`.
+            `triptych.data.media` and `triptych.data.video`, and `no_chat_template`, `template_refused`,
+            `template_without_image`, `placeholder_in_text`, `video_unsupported`, `video_lengths`, `processor_refused`,
+            `no_targets`, `pair_same_tokens`, `too_long`.
     """
     units: dict[str, _Unit] = {}
     for row in rows:
-        units.setdefault(row.name, _Unit(row.group, row.root)).pairs.append(row.pair)
+        units.setdefault(row.name, _Unit(row.group, row.root, file=row.file)).pairs.append(row.pair)
     return _check_all(units, _Checker(encoder, row_tokens))
 
 
 def check_prompts(
-    encoder: Encoder, prompts: Mapping[str, tuple[Group, Path]], row_tokens: int, new_tokens: int
+    encoder: Encoder,
+    prompts: Mapping[str, tuple[Group, Path]],
+    row_tokens: int,
+    new_tokens: int,
+    files: Mapping[str, str] | None = None,
 ) -> dict[str, int]:
     """Find every prompt that cannot be answered, or not in `new_tokens` tokens, in one fast pass.
 
     Args:
         prompts: by name the group and the data root of its media; completions are passed over.
+        files: by name the file that the group comes from, for errors.
 
     Returns:
         tokens of each prompt, as exact as in `check_before_training`.
@@ -80,7 +89,7 @@ def check_prompts(
     Raises:
         DataError: see `check_before_training`.
     """
-    units = {name: _Unit(group, root) for name, (group, root) in prompts.items()}
+    units = {name: _Unit(group, root, file=(files or {}).get(name)) for name, (group, root) in prompts.items()}
     return _check_all(units, _Checker(encoder, row_tokens, new_tokens))
 
 
@@ -93,7 +102,7 @@ def _check_all(units: Mapping[str, _Unit], check: _Checker) -> dict[str, int]:
         while (part := list(islice(names, ROWS_AT_ONCE))) and len(faults) < MOST_FAULTS:
             for name, (length, found) in zip(part, check.part([units[name] for name in part]), strict=True):
                 lengths[name] = length
-                faults += [fault.located(row=units[name].group.id) for fault in found]
+                faults += [fault.located(file=units[name].file, row=units[name].group.id) for fault in found]
             bar.advance(len(part))
     if faults:
         raise _joined(faults, check.longest)
@@ -108,18 +117,18 @@ class _Checker:
         self._tokenizer = encoder.tokenizer
         self._limit = _context_limit(encoder.family)
         self._image_tokens = _image_token_counter(encoder)
-        self._sizes: dict[tuple[Path, str | int], tuple[int, int] | int | DataError] = {}
+        self._video_texts = VideoTexts(encoder) if encoder.family.packed and encoder.family.takes_videos else None
+        self._sizes: dict[tuple[Path, str | int], _Size] = {}
         self._num_special = len(self._tokenizer("a")["input_ids"]) - len(self._ids(["a"])[0])
         self.longest = 0
 
     def part(self, units: Sequence[_Unit]) -> Iterator[tuple[int, list[DataError]]]:
         """Yield tokens and faults of each group."""
-        texts, faults = zip(*(self._prompt(unit) for unit in units), strict=True)
+        texts, more_tokens, faults = zip(*(self._prompt(unit) for unit in units), strict=True)
         prompts = self._ids(texts)
         answers = iter(self._ids([unit.group.completions[n].text for unit in units for n in unit.completions]))
-        for unit, text, ids, found in zip(units, texts, prompts, faults, strict=True):
-            num_prompt = len(ids) + (0 if self._starts_with_bos(text) else self._num_special)
-            num_prompt += self._media_tokens(unit) if not found else 0
+        for unit, text, ids, more, found in zip(units, texts, prompts, more_tokens, faults, strict=True):
+            num_prompt = len(ids) + (0 if self._starts_with_bos(text) else self._num_special) + more
             own = {n: self._closed(next(answers), unit.group.completions[n].truncated) for n in unit.completions}
             found = [*found, *self._pair_faults(unit, own), *self._length_faults(own, num_prompt)]
             yield num_prompt + _trie_tokens(list(own.values())), found
@@ -133,30 +142,39 @@ class _Checker:
     def _closed(self, ids: list[int], truncated: bool | None) -> list[int]:
         return ids if truncated else ids + self._encoder.end_of_turn
 
-    def _prompt(self, unit: _Unit) -> tuple[str, list[DataError]]:
-        """Return the text of the prompt, and what is wrong with it or its media."""
-        processor, group = self._encoder.processor, unit.group
-        faults = [size for size in self._media(unit) if isinstance(size, DataError)]
+    def _prompt(self, unit: _Unit) -> tuple[str, int, list[DataError]]:
+        """Return the text of the prompt, how many tokens media add to it, and what is wrong with it or its media."""
+        processor, group, sizes = self._encoder.processor, unit.group, self._media(unit)
+        faults = [size for size in sizes if isinstance(size, DataError)]
         try:
             text = self._encoder.prompt_text(group)
         except DataError as error:
             without = error.kind == "template_refused" and not processor.chat_template
-            return "", [*faults, _no_chat_template() if without else error]
+            return "", 0, [*faults, _no_chat_template() if without else error]
         if not self._encoder.family.packed:  # its processor alone knows how placeholders look
-            return text, faults
+            return text, 0, faults
         placeholder = self._encoder.family.image_placeholder(processor)
         if (found := text.count(placeholder)) != len(group.images) and not group.videos:
             faults.append(_placeholders(found, len(group.images), placeholder))
-        return text, faults
+        if faults:
+            return text, 0, faults
+        return self._with_media(text, sizes[: len(group.images)], sizes[len(group.images) :])
 
-    def _media_tokens(self, unit: _Unit) -> int:
-        """Return the tokens that the placeholders of media become, less the placeholders themselves."""
-        found, num_images = self._media(unit), len(unit.group.images)
-        video_tokens = (self._encoder.family.tokens_per_video(num_frames) for num_frames in found[num_images:])
-        return self._image_tokens(found[:num_images]) + sum(video_tokens) - len(found)
+    def _with_media(
+        self, text: str, pictures: list[tuple[int, int]], videos: list[VideoShape]
+    ) -> tuple[str, int, list[DataError]]:
+        """Return the text with what surrounds the tokens of videos, and how many tokens media add to those of it."""
+        more = self._image_tokens(pictures) - len(pictures)
+        if not videos:
+            return text, more, []
+        try:
+            text, left_out = self._video_texts.fill(text, videos)
+        except DataError as error:
+            return text, 0, [error]
+        return text, more + left_out, []
 
-    def _media(self, unit: _Unit) -> list[tuple[int, int] | int | DataError]:
-        """Return the size of each picture and the number of frames of each video, or what is wrong with it.
+    def _media(self, unit: _Unit) -> list[_Size]:
+        """Return the size of each picture and the shape of each video, or what is wrong with it.
 
         A file is read once.
         """
@@ -218,9 +236,9 @@ class _Checker:
                 )
 
 
-def _size(item: Media | Clip, root: Path, *, is_image: bool) -> tuple[int, int] | int | DataError:
+def _size(item: Media | Clip, root: Path, *, is_image: bool) -> _Size:
     try:
-        return image_size(item, root) if is_image else probe_video(item, root) or 1
+        return image_size(item, root) if is_image else probe_video(item, root)
     except DataError as error:
         return error
 
@@ -288,12 +306,7 @@ def _placeholders(found: int, wanted: int, placeholder: str) -> DataError:
 
 def _joined(faults: Sequence[DataError], longest: int) -> DataError:
     """Return the first fault, with the other rows and, for lengths, what would hold them all."""
-    first = faults[0]
-    others = list(dict.fromkeys(f"{fault.row} ({fault.kind})" for fault in faults[1:]))
-    problem, remedy = first.problem, first.remedy
-    if others:
-        more = f" and {len(others) - _SHOWN} more" if len(others) > _SHOWN else ""
-        problem += f" Also faulty: {', '.join(others[:_SHOWN])}{more}."
+    first = joined(faults)
     if longest:
-        remedy += f" The longest needs `row_tokens` of {longest}."
-    return DataError(problem, remedy=remedy, kind=first.kind, file=first.file, row=first.row)
+        first.remedy += f" The longest needs `row_tokens` of {longest}."
+    return first

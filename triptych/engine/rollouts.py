@@ -171,6 +171,14 @@ def placeholders(encoder: Encoder) -> set[int]:
     return {encoder.family.image_token_id, encoder.family.video_token_id} - {None}
 
 
+def same_tokens(encoder: Encoder, other: Encoder) -> bool:
+    """Say whether two models have the same tokens, so that what is packed for one can be read by the other."""
+    return all(
+        getattr(encoder.tokenizer, name)() == getattr(other.tokenizer, name)()
+        for name in ("get_vocab", "get_added_vocab")
+    ) and placeholders(encoder) == placeholders(other)
+
+
 def usable_answer(encoder: Encoder, token_ids: Sequence[int], text: str, *, ended: bool) -> tuple[list[int], str, bool]:
     """Return tokens and text of an answer, and whether it ended, as they can be fed back to the model.
 

@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from triptych.engine.attention import attends_by_block
 from triptych.engine.families import Family, ImageFeatures, as_encoder_outputs, backbone_of, encode_images
-from triptych.engine.plain import PlainBatch, plain_token_logps
+from triptych.engine.plain import PlainBatch, plain_token_scores
 from triptych.engine.trie import PackedBatch
 
 HEAD_CHUNK_ELEMENTS = 2**25
@@ -30,15 +30,23 @@ class Scores:
         per_token_logps: (N,) log-probability of each distinct target token, nats, float32.
         logps: (C,) summed over the target tokens of each path, nats.
         num_targets: (C,) number of target tokens of each path.
+        entropies: (N,) of the distribution that each distinct target was drawn from, nats, where they are asked for.
     """
 
     per_token_logps: torch.Tensor
     logps: torch.Tensor
     num_targets: torch.Tensor
+    entropies: torch.Tensor | None = None
 
 
 def score(
-    model: torch.nn.Module, family: Family, batch: PackedBatch | PlainBatch, features: list[ImageFeatures] | None = None
+    model: torch.nn.Module,
+    family: Family,
+    batch: PackedBatch | PlainBatch,
+    features: list[ImageFeatures] | None = None,
+    *,
+    temperature: float = 1.0,
+    entropies: bool = False,
 ) -> Scores:
     """Score every path of a packed batch with one forward, or every path of a plain batch with one of its own.
 
@@ -46,17 +54,20 @@ def score(
         model: any supported causal vision-language model, bare or under PEFT.
         batch: see `PackedBatch`; moved to the model's device.
         features: of `batch.media`, where they are already known (a frozen vision tower).
+        temperature: divides the logits.
+        entropies: tell them too.
     """
     batch = batch.to(next(model.parameters()).device)
     if isinstance(batch, PlainBatch):
-        logps = plain_token_logps(model, batch)
+        found = plain_token_scores(model, batch, temperature=temperature, entropies=entropies)
     else:
-        hidden = hidden_states(model, family, batch, features)
-        logps = target_logps(model, hidden.flatten(0, 1), batch, family.logit_softcap)
+        hidden = hidden_states(model, family, batch, features).flatten(0, 1)
+        found = _target_scores(model, hidden, batch, family.logit_softcap, temperature, entropies)
+    logps = found[0]
     sums = torch.zeros(batch.num_paths, device=logps.device)
     sums = sums.index_add(0, batch.path_of_target, logps[batch.path_targets])
     counts = torch.bincount(batch.path_of_target, minlength=batch.num_paths)
-    return Scores(per_token_logps=logps, logps=sums, num_targets=counts)
+    return Scores(per_token_logps=logps, logps=sums, num_targets=counts, entropies=found[1] if entropies else None)
 
 
 def hidden_states(
@@ -98,29 +109,67 @@ def _attention(backbone: torch.nn.Module, family: Family, batch: PackedBatch) ->
 
 
 def target_logps(
-    model: torch.nn.Module, hidden: torch.Tensor, batch: PackedBatch, softcap: float | None = None
+    model: torch.nn.Module,
+    hidden: torch.Tensor,
+    batch: PackedBatch,
+    softcap: float | None = None,
+    *,
+    temperature: float = 1.0,
 ) -> torch.Tensor:
     """Return log p(target) for each distinct target, (N,) float32, from flat hidden states (B * T, D).
 
     Args:
         softcap: see `Family.logit_softcap`.
+        temperature: divides the logits.
     """
+    return _target_scores(model, hidden, batch, softcap, temperature, False)[0]
+
+
+def _target_scores(
+    model: torch.nn.Module,
+    hidden: torch.Tensor,
+    batch: PackedBatch,
+    softcap: float | None,
+    temperature: float,
+    entropies: bool,
+) -> tuple[torch.Tensor, ...]:
+    """Return log p(target) of each distinct target and, where asked for, the entropies: (N,) each."""
     head = model.get_output_embeddings()
-    states = hidden[batch.predecessors]
+    states, how = hidden[batch.predecessors], (softcap, temperature, entropies)
     rows_per_chunk = max(1, HEAD_CHUNK_ELEMENTS // head.weight.shape[0])
     if len(states) <= rows_per_chunk:
-        return _token_logps(head, softcap, states, batch.target_ids)
+        return _token_scores(head, states, batch.target_ids, *how)
     chunks = zip(states.split(rows_per_chunk), batch.target_ids.split(rows_per_chunk), strict=True)
-    return torch.cat([checkpoint(_token_logps, head, softcap, *chunk, use_reentrant=False) for chunk in chunks])
+    parts = [checkpoint(_token_scores, head, *chunk, *how, use_reentrant=False) for chunk in chunks]
+    return tuple(torch.cat(column) for column in zip(*parts, strict=True))
 
 
-def _token_logps(
-    head: torch.nn.Module, softcap: float | None, states: torch.Tensor, token_ids: torch.Tensor
-) -> torch.Tensor:
+def _token_scores(
+    head: torch.nn.Module,
+    states: torch.Tensor,
+    token_ids: torch.Tensor,
+    softcap: float | None,
+    temperature: float,
+    entropies: bool,
+) -> tuple[torch.Tensor, ...]:
     logits = head(states)
     if softcap is not None:
         logits = softcap * torch.tanh(logits / softcap)
-    return _LogSoftmaxAt.apply(logits.float(), token_ids)
+    logits = logits.float()
+    if temperature != 1:
+        logits = logits / temperature
+    if entropies:
+        return _LogSoftmaxAndEntropy.apply(logits, token_ids)
+    return (_LogSoftmaxAt.apply(logits, token_ids),)
+
+
+def _probabilities(logits: torch.Tensor, token_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Turn logits (N, V) into probabilities, in place, and return these and the log of that of a token each, (N, 1)."""
+    highest = logits.amax(1, keepdim=True)
+    chosen = logits.gather(1, token_ids) - highest
+    probabilities = logits.detach().sub_(highest).exp_()
+    total = probabilities.sum(1, keepdim=True)
+    return probabilities.div_(total), chosen - total.log_()
 
 
 class _LogSoftmaxAt(torch.autograd.Function):
@@ -133,12 +182,9 @@ class _LogSoftmaxAt(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits: torch.Tensor, token_ids: torch.Tensor) -> torch.Tensor:
         token_ids = token_ids.unsqueeze(1)
-        highest = logits.amax(1, keepdim=True)
-        chosen = logits.gather(1, token_ids) - highest
-        probabilities = logits.detach().sub_(highest).exp_()
-        total = probabilities.sum(1, keepdim=True)
-        ctx.save_for_backward(probabilities.div_(total), token_ids)
-        return (chosen - total.log_()).squeeze(1)
+        probabilities, logps = _probabilities(logits, token_ids)
+        ctx.save_for_backward(probabilities, token_ids)
+        return logps.squeeze(1)
 
     @staticmethod
     @once_differentiable
@@ -146,3 +192,27 @@ class _LogSoftmaxAt(torch.autograd.Function):
         probabilities, token_ids = ctx.saved_tensors
         grad_output = grad_output.unsqueeze(1)
         return probabilities.mul_(-grad_output).scatter_add_(1, token_ids, grad_output), None
+
+
+class _LogSoftmaxAndEntropy(torch.autograd.Function):
+    """The same, and the entropy of the whole distribution: (N, V), (N,) -> (N,), (N,).
+
+    With H = -sum_v p_v log p_v the gradient of H by the logit of v is -p_v (log p_v + H).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logits: torch.Tensor, token_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        token_ids = token_ids.unsqueeze(1)
+        probabilities, logps = _probabilities(logits, token_ids)
+        entropies = torch.special.entr(probabilities).sum(1)
+        ctx.save_for_backward(probabilities, token_ids, entropies)
+        return logps.squeeze(1), entropies
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_logps: torch.Tensor, grad_entropies: torch.Tensor) -> tuple[torch.Tensor, None]:
+        probabilities, token_ids, entropies = ctx.saved_tensors
+        grad_logps, grad_entropies = grad_logps.unsqueeze(1), grad_entropies.unsqueeze(1)
+        of_entropy = torch.special.entr(probabilities).sub_(probabilities * entropies.unsqueeze(1)).mul_(grad_entropies)
+        grad = probabilities.mul_(-grad_logps).scatter_add_(1, token_ids, grad_logps)
+        return grad.add_(of_entropy), None

@@ -44,6 +44,9 @@ class TrainingConfig(OptimizerSettings):
     """Recompute activations in the backward pass: less memory, more time."""
     cpu_offload: bool = False
     """On several GPUs: keep the shards of weights, gradients and optimizer in main memory. Saves memory, costs time."""
+    frame_cache: str = ""
+    """Folder of stored frames of video files, for all epochs and stages that are given it; where empty they are decoded
+    each time."""
     logging_steps: int = 10
     """Steps between lines of metrics.jsonl."""
     save_steps: int = 200

@@ -6,7 +6,8 @@ unit with the root, whole from the start of a forward until the end of its backw
 
 The engine does not call `model(...)`: it calls the body, the vision tower and the head one by one, and reads the
 weight of the head. So the root's unit is opened around a whole function, `call_sharded(model, function, ...)`, inside
-which every weight that the function touches is an ordinary tensor.
+which every weight that the function touches is an ordinary tensor. Where the ranks cannot go through the layers side by
+side, as when each draws answers of its own, `call_whole` has the whole model put together for as long as that takes.
 
 Gradients are summed over ranks, not averaged: each rank divides its loss by the number of items of the whole step.
 """
@@ -14,7 +15,9 @@ Gradients are summed over ranks, not averaged: each rank divides its loss by the
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
@@ -32,16 +35,50 @@ from torch.distributed.fsdp import (
 from torch.distributed.tensor import DTensor, distribute_tensor
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from triptych.engine.distributed import any_rank, is_main, world_size
+from triptych.engine.distributed import any_rank, is_main, on_main, world_size
 from triptych.engine.encode import Encoder
 from triptych.engine.stand_in import StandIn
+from triptych.models.lean import keep_less_in, lean_layers
+from triptych.models.reward import RewardModel
 
 Result = TypeVar("Result")
 
-_ENTRY = "_call_with_whole_weights"
+_ENTRY, _SHARDS = "_call_with_whole_weights", "_shards"
 
 
-def shard(model: nn.Module, encoder: Encoder, *, bf16: bool = False, cpu_offload: bool = False) -> None:
+@dataclass
+class _Shards:
+    """What a model in shards belongs to.
+
+    Attributes:
+        root: the model itself, or the module that holds it and the others on its body.
+        heads: scalar heads that are units of their own; open with the root.
+        stand_in: joins in the passes of other ranks.
+        is_open: inside of a call, where the root's unit is put together.
+    """
+
+    root: nn.Module
+    heads: list[FSDPModule]
+    stand_in: StandIn
+    is_open: bool = False
+
+
+class _OnOneBody(nn.Module):
+    """Holds models that share a body, for what they have of their own to lie in one unit."""
+
+    def __init__(self, models: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.models = nn.ModuleList(models)
+
+
+def shard(
+    model: nn.Module,
+    encoder: Encoder,
+    *,
+    beside: Sequence[nn.Module] = (),
+    bf16: bool = False,
+    cpu_offload: bool = False,
+) -> None:
     """Spread a model over the ranks, in place.
 
     Every rank comes with the same weights, or rank 0 with all of them and the others with none (`loading_device`).
@@ -50,61 +87,119 @@ def shard(model: nn.Module, encoder: Encoder, *, bf16: bool = False, cpu_offload
     Args:
         model: a model of transformers, frozen where it is to be, with its adapters.
         encoder: of the model; makes what a rank without pictures computes in their place, see `StandIn`.
-        bf16: gather weights and compute in bfloat16; gradients are added up and weights kept in float32.
+        beside: models with heads of their own on the body of the model, such as a critic on a reward model. They are
+            spread with it, and whichever of them is called, the heads of all are within reach.
+        bf16: gather weights and compute in bfloat16, but for scalar heads; gradients are added up and weights kept in
+            float32.
         cpu_offload: keep slices of parameters, gradients and optimizer states in main memory; the optimizer runs there.
     """
-    on_gpu = torch.cuda.is_available()
-    from_main = any_rank(any(parameter.is_meta for parameter in model.parameters()))
-    weights = {name: parameter.detach() for name, parameter in model.named_parameters()} if from_main else {}
-    settings = {
-        "mesh": init_device_mesh("cuda" if on_gpu else "cpu", (world_size(),)),
-        # The casts inside a layer are autocast's, as in one process.
-        "mp_policy": MixedPrecisionPolicy(
-            param_dtype=torch.bfloat16 if bf16 else None, reduce_dtype=torch.float32, cast_forward_inputs=False
-        ),
-        "offload_policy": CPUOffloadPolicy(pin_memory=on_gpu) if cpu_offload else OffloadPolicy(),
-        "ignored_params": {parameter for parameter in model.parameters() if not parameter.is_floating_point()},
-    }
-    for layer in _layers(model):
-        fully_shard(layer, **settings)
-    fully_shard(model, **settings)
-    for module in model.modules():
+    root = _OnOneBody([model, *beside]) if beside else model
+    from_main = any_rank(any(parameter.is_meta for parameter in root.parameters()))
+    weights = {name: parameter.detach() for name, parameter in root.named_parameters()} if from_main else {}
+    if from_main:
+        keep_less_in(root, on_main(lambda: lean_layers(root)))
+    settings = _settings(root, cpu_offload)
+    heads = [item.score for item in (model, *beside) if bf16 and isinstance(item, RewardModel)]
+    for head in heads:
+        fully_shard(head, mp_policy=_precision(None), **settings)
+    for unit in [*dict.fromkeys(_layers(root)), root]:
+        fully_shard(unit, mp_policy=_precision(torch.bfloat16 if bf16 else None), **settings)
+    for module in root.modules():
         if isinstance(module, FSDPModule):
             module.set_gradient_divide_factor(1.0)
             module.set_force_sum_reduction_for_comms(True)  # gloo has no other reduction than the sum
     if from_main:
-        _send_weights(model, weights, cpu_offload=cpu_offload)
-    setattr(model, _ENTRY, lambda function: function())
-    register_fsdp_forward_method(model, _ENTRY)
-    StandIn(model, encoder)
+        _send_weights(root, weights, cpu_offload=cpu_offload)
+    setattr(root, _ENTRY, lambda function: function())
+    register_fsdp_forward_method(root, _ENTRY)
+    shards = _Shards(root, heads, StandIn(model, encoder))
+    for item in (model, *beside):
+        setattr(item, _SHARDS, shards)
+
+
+def _settings(root: nn.Module, cpu_offload: bool) -> dict[str, Any]:
+    """Return the arguments of `fully_shard` that all units of a model share."""
+    on_gpu = torch.cuda.is_available()
+    return {
+        "mesh": init_device_mesh("cuda" if on_gpu else "cpu", (world_size(),)),
+        "offload_policy": CPUOffloadPolicy(pin_memory=on_gpu) if cpu_offload else OffloadPolicy(),
+        "ignored_params": {parameter for parameter in root.parameters() if not parameter.is_floating_point()},
+    }
+
+
+def _precision(dtype: torch.dtype | None) -> MixedPrecisionPolicy:
+    """Gather weights in a precision, and leave the casts inside a layer to autocast, as in one process."""
+    return MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)
 
 
 def is_sharded(model: nn.Module) -> bool:
     """Tell whether `shard` has spread the model over ranks."""
-    return hasattr(model, _ENTRY)
+    return hasattr(model, _SHARDS)
 
 
 def call_sharded(model: nn.Module, function: Callable[..., Result], *args: Any) -> Result:
     """Call `function(*args)` with the weights of `model` within reach; the gradient of what it returns finds its way.
 
     All ranks call it alike: the layers that run, and their order, must be the same. A model in one piece needs none of
-    this, and the function is just called.
+    this, nor does one inside of such a call, and the function is just called.
     """
-    if not is_sharded(model):
+    shards = getattr(model, _SHARDS, None)
+    if shards is None or shards.is_open:
         return function(*args)
     results: list[Result] = []
 
     def run() -> list[Tensor]:
-        results.append(function(*args))
+        shards.is_open = True
+        for head in shards.heads:
+            head.unshard()
+        try:
+            results.append(function(*args))
+        finally:
+            shards.is_open = False
         # Of a view the tensor it looks at: the hooks that FSDP sets do not survive changes of a view in place.
         return [
             tensor._base if tensor._is_view() else tensor for tensor in _tensors(results[0]) if tensor.requires_grad
         ]
 
-    getattr(model, _ENTRY)(run)
-    if not torch.is_grad_enabled():
-        model.reshard()  # the root's unit, which else the backward takes apart
+    if not getattr(shards.root, _ENTRY)(run):
+        for unit in (shards.root, *shards.heads):  # which else the backward takes apart
+            unit.reshard()
     return results[0]
+
+
+@torch.no_grad()
+def call_whole(model: nn.Module, function: Callable[..., Result], *args: Any) -> Result:
+    """Call `function(*args)`, without gradients, while every rank holds the whole of `model` in its memory.
+
+    The ranks enter and leave together. In between each may go through the layers as often as it likes, and in any
+    order. What it costs is the memory of the weights, in the precision that they are computed in, and to gather them
+    once; to draw answers from a model in slices would mean to gather them for every token.
+    """
+    if not is_sharded(model):
+        return function(*args)
+
+    def run() -> Result:
+        with _together(getattr(model, _SHARDS)):
+            return function(*args)
+
+    return call_sharded(model, run)
+
+
+@contextmanager
+def _together(shards: _Shards) -> Iterator[None]:
+    """Keep all units below an open root put together, and the ranks from waiting for each other's pictures."""
+    layers = [item for item in shards.root.modules() if isinstance(item, FSDPModule) and item is not shards.root]
+    for layer in layers:
+        layer.set_reshard_after_forward(False, recurse=False)
+        layer.unshard()
+    shards.stand_in.active = False
+    try:
+        yield
+    finally:
+        shards.stand_in.active = True
+        for layer in layers:
+            layer.set_reshard_after_forward(True, recurse=False)
+            layer.reshard()
 
 
 def whole(tensor: Tensor) -> Tensor:
@@ -133,7 +228,7 @@ def unshard_on_main(model: nn.Module) -> None:
             setattr(module, name, pieces[parameter])
         if isinstance(module, FSDPModule):
             module.__class__ = type(module).__bases__[1]  # `fully_shard` derived a class named FSDP...
-    delattr(model, _ENTRY)
+    delattr(model, _SHARDS)
 
 
 @torch.no_grad()

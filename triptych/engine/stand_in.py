@@ -33,10 +33,13 @@ class StandIn:
     Args:
         model: a sharded model.
         encoder: makes the blank picture as the family wants it.
+
+    Attributes:
+        active: False while every rank holds the whole model, and goes through it without the others.
     """
 
     def __init__(self, model: nn.Module, encoder: Encoder) -> None:
-        self._model, self._encoder = model, encoder
+        self._model, self._encoder, self.active = model, encoder, True
         self._inside, self._zero = False, None
         backbone = backbone_of(model)
         for name in ("get_image_features", "get_video_features"):
@@ -49,7 +52,7 @@ class StandIn:
         """Return a method that tells the other ranks of the pass it is about to make."""
 
         def announce_and_encode(*args: Any, **kwargs: Any) -> Any:
-            if self._inside:  # of another pass, or of the blank one
+            if self._inside or not self.active:  # inside of another pass, or of the blank one
                 return encode(*args, **kwargs)
             any_rank(True)
             self._inside = True
@@ -62,7 +65,7 @@ class StandIn:
 
     def _before_tokens(self, backbone: nn.Module, args: Any) -> None:
         zeros = []
-        while any_rank(False):
+        while self.active and any_rank(False):
             zeros.append(self._blank_features() * 0)
         self._zero = sum(zeros) if zeros else None  # of all passes: the backward, too, goes through each
 

@@ -7,9 +7,11 @@ that cannot be read is counted and left out of the means, and where the truth is
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import shorten
+from typing import Any
 
 from triptych.errors import DataError
 from triptych.evaluation.by_video import correlation, mean_by_video
@@ -47,6 +49,25 @@ class TextJudge:
             problem = f"The judge {self.generator.name} cannot be asked about an answer: {error.problem}"
             remedy = "Name a `judge` that takes longer texts, lower judge_max_new_tokens, or set judged: false."
             raise DataError(problem, remedy=remedy, kind=error.kind, file=error.file, row=error.row) from error
+
+
+def unread_warning(task: str, rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return a warning where most replies of a judge could not be read, with one of them; else nothing.
+
+    Args:
+        task: name of the task.
+        rows: `reply` and `match`, or `replies` and `scores` by aspect, as the kinds of tasks store them.
+    """
+    said = [(row["reply"], row["match"]) for row in rows if "reply" in row]
+    said += [(reply, row["scores"][aspect]) for row in rows for aspect, reply in row.get("replies", {}).items()]
+    unread = [reply for reply, found in said if found is None]
+    if 2 * len(unread) <= len(said):
+        return ""
+    return (
+        f"of the judge's replies in the task {task!r}, {len(unread):,} of {len(said):,} could not be read, such as "
+        f"{shorten(unread[0], 120)!r}; they are counted as unread and left out of the means. Name a stronger `judge`, "
+        "or set judged: false."
+    )
 
 
 def judge_error(judged: Sequence[float], true: Sequence[float], videos: Sequence[str]) -> dict[str, Estimate]:

@@ -8,7 +8,7 @@ Letters: Q queries, V videos.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,6 @@ import numpy as np
 from triptych.errors import DataError
 from triptych.evaluation.by_video import median_by_video, share_by_video
 from triptych.evaluation.ranking import expected_hits, expected_rank, standings
-from triptych.evaluation.similarity import Similarity
 from triptych.group import Group
 
 CUTOFFS = (1, 5, 10)
@@ -38,21 +37,21 @@ def queries_of(group: Group) -> list[str]:
 
 
 def rank_videos(
-    queries: Sequence[Sequence[str]], captions: Sequence[str], similarity: Similarity
+    queries: Sequence[Sequence[str]], videos: Sequence[Any], similarity: Callable[[Sequence[str], Sequence[Any]], Any]
 ) -> list[dict[str, list[int]]]:
     """Return how the queries of each video fare.
 
     Args:
         queries: (V,) the human captions of each video.
-        captions: (V,) what the model tells of each video.
-        similarity: compares queries, (Q,), with captions, (V,).
+        videos: (V,) what each video is found by: what the model tells of it, or features of its frames.
+        similarity: compares queries, (Q,), with these, (V,); (Q, V).
     Returns:
         per video `better`, for each of its queries the number of videos that are ranked before it, and `tied`, the
         number that stand where it stands, itself among them.
     """
     flat = [(text, video) for video, texts in enumerate(queries) for text in texts]
     found: list[dict[str, list[int]]] = [{"better": [], "tied": []} for _ in queries]
-    scores = similarity([text for text, _ in flat], captions)
+    scores = similarity([text for text, _ in flat], videos)
     for start in range(0, len(flat), _QUERIES_AT_ONCE):
         part = flat[start : start + _QUERIES_AT_ONCE]
         better, tied = standings(scores[start : start + len(part)], [video for _, video in part])

@@ -2,15 +2,15 @@
 
 A scorer is any function `(texts, captions) -> (Q, C)` of similarities; it is named by its import path,
 `package.module:function`. Two come with the package: words and pairs of words weighted by how rare they are, which
-needs nothing, and the text encoder of a CLIP model, with which VLM-RLAIF's published numbers are said to be computed.
+needs nothing, and the text tower of a CLIP model, with which VLM-RLAIF's published numbers are said to be computed.
 
-Letters: Q texts, C captions, D features.
+Letters: Q texts, C captions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,23 +18,29 @@ from triptych.errors import TriptychError
 from triptych.evaluation.cider import tokenise
 from triptych.feedback.plugins import resolve_function
 
+if TYPE_CHECKING:
+    from triptych.evaluation.text_video import TextVideoScorer
+
 Similarity = Callable[[Sequence[str], Sequence[str]], Any]
 CLIP = "clip:"
 """What the name of a CLIP model follows."""
-_BATCH = 64
 
 
-def resolve_similarity(name: str) -> Similarity:
+def resolve_similarity(name: str, text_video: TextVideoScorer | None = None) -> Similarity:
     """Return a scorer by name, which checks what comes out of it.
 
     Args:
-        name: nothing for `tf_idf`; `clip:` and the folder or hub name of a CLIP model; or an import path.
+        name: nothing for `tf_idf`; `clip:` and the folder or hub name of a CLIP model, or of another that
+            `load_scorer` takes; or an import path.
+        text_video: the CLIP model of that name, where there is one already.
 
     Raises:
         TriptychError: a path that leads to no function. The scorer raises it where its result is not (Q, C) numbers.
     """
     if name.startswith(CLIP):
-        score: Similarity = ClipSimilarity(name.removeprefix(CLIP))
+        from triptych.evaluation.text_video import TextVideoScorer
+
+        score: Similarity = (text_video or TextVideoScorer.named(name.removeprefix(CLIP))).compare_texts
     else:
         score = resolve_function(name, "similarity") if name else tf_idf
 
@@ -64,41 +70,3 @@ def tf_idf(texts: Sequence[str], captions: Sequence[str]) -> np.ndarray:
     vectorizer = TfidfVectorizer(token_pattern=r"\S+", ngram_range=(1, 2), sublinear_tf=True)
     vectors = vectorizer.fit_transform(told)
     return (vectorizer.transform([tokenise(text) for text in texts]) @ vectors.T).toarray()
-
-
-class ClipSimilarity:
-    """The cosine of what the text encoder of a CLIP model makes of texts; loaded at its first use.
-
-    Args:
-        name: folder or hub name. Texts are cut at the 77 tokens, or what else the model takes.
-    """
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def __call__(self, texts: Sequence[str], captions: Sequence[str]) -> np.ndarray:
-        """Return the similarities, (Q, C)."""
-        from transformers import AutoTokenizer, CLIPTextModelWithProjection
-
-        model = CLIPTextModelWithProjection.from_pretrained(self._name).eval()
-        tokenizer = AutoTokenizer.from_pretrained(self._name)
-        first, second = (self._embed(model, tokenizer, items) for items in (texts, captions))
-        return first @ second.T
-
-    def _embed(self, model: Any, tokenizer: Any, texts: Sequence[str]) -> np.ndarray:
-        """Return features of length 1, (N, D)."""
-        import torch
-
-        parts = []
-        for start in range(0, len(texts), _BATCH):
-            inputs = tokenizer(
-                list(texts[start : start + _BATCH]),
-                padding=True,
-                truncation=True,
-                max_length=model.config.max_position_embeddings,
-                return_tensors="pt",
-            )
-            with torch.no_grad():
-                found = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]).text_embeds
-            parts.append(torch.nn.functional.normalize(found.double(), dim=-1))
-        return torch.cat(parts).numpy()

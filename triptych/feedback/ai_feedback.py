@@ -11,10 +11,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from triptych.data.shortfall import UNREAD
 from triptych.errors import TriptychError
+from triptych.feedback.answer_judge import AnswerJudge
 from triptych.feedback.answers import GOLD_SOURCES
 from triptych.feedback.context import Narrative, Narrator
-from triptych.feedback.judge import Comparison, FunctionJudge, Judge, Opinion
+from triptych.feedback.judge import Comparison, FunctionJudge, Judge, Opinion, outcome
 from triptych.feedback.maker import count_tokens_of, drawn_completion, noted
 from triptych.generation.protocol import Generator, Request, SamplingParams
 from triptych.group import Group, Pair
@@ -42,7 +44,7 @@ class AiFeedbackMaker:
 
     params: SamplingParams
     num_samples: int
-    judge: Judge | FunctionJudge
+    judge: Judge | AnswerJudge | FunctionJudge
     narrator: Narrator | None = None
     judging: Generator | None = None
     seed: int = 0
@@ -57,7 +59,8 @@ class AiFeedbackMaker:
         Counts: `ai_feedback` pairs; `judge_first`, `judge_second`, `judge_tie`, `judge_unparsed`, replies by what they
         name, so that a habit of naming the first shows; `tie`, `unparsed`, `order_dependent`, comparisons without a
         pair; `identical_text`, answers that are not compared; `prompt_tokens` and `generated_tokens` in all, and of
-        the narratives (`narrative_...`) and verdicts (`judge_...`) apart.
+        the narratives (`narrative_...`) and verdicts (`judge_...`) apart. Replies that name neither answer are kept in
+        `meta["unread_replies"]`.
         """
         judging = self.judging or generator
         counts = [Counter[str]() for _ in groups]
@@ -66,7 +69,7 @@ class AiFeedbackMaker:
         compared = [
             (row, first, second)
             for row, group in enumerate(answered)
-            for first, second in _two_by_two(group, counts[row])
+            for first, second in two_by_two(group, counts[row])
         ]
         comparisons = [
             Comparison(group := answered[row], group.completions[one].text, group.completions[two].text, told[row].text)
@@ -74,19 +77,22 @@ class AiFeedbackMaker:
         ]
         opinions = self.judge.opinions(comparisons, judging, root)
         pairs: list[list[Pair]] = [[] for _ in answered]
+        unread: list[list[str]] = [[] for _ in answered]
         for (row, first, second), both in zip(compared, opinions, strict=True):
             pair = self._pair(first, second, both, told[row].text, judging.name, counts[row])
             pairs[row] += [pair] if pair else []
+            unread[row] += [opinion.text for opinion in both if opinion.letter is None and opinion.text]
         for row, group in enumerate(answered):
             for samples in told[row].samples:
                 count_tokens_of("narrative", counts[row], samples)
-            yield noted(replace(group, pairs=[*group.pairs, *pairs[row]]), counts[row])
+            meta = group.meta | ({UNREAD: unread[row]} if unread[row] else {})
+            yield noted(replace(group, pairs=[*group.pairs, *pairs[row]], meta=meta), counts[row])
 
     def _answered(
         self, groups: Sequence[Group], counts: Sequence[Counter[str]], generator: Generator, root: Path
     ) -> Iterator[Group]:
         """Draw the answers of rows that bring none."""
-        bare = [not _answers(group) for group in groups]
+        bare = [not answers_of(group) for group in groups]
         requests = [
             Request(group, self.num_samples, self.seed) for group, none in zip(groups, bare, strict=True) if none
         ]
@@ -108,31 +114,27 @@ class AiFeedbackMaker:
             count_tokens_of("judge", counts, opinion.samples)
             slot = {"A": "judge_first", "B": "judge_second", "tie": "judge_tie", None: "judge_unparsed"}
             counts[slot[opinion.letter]] += 1
-        letters = [opinion.letter for opinion in both]
-        if None in letters:
-            counts["unparsed"] += 1
-        elif "tie" in letters:
-            counts["tie"] += 1
-        elif letters[0] == letters[1]:  # the same place, so not the same answer
-            counts["order_dependent"] += 1
-        else:
-            counts[SOURCE] += 1
-            chosen, rejected = (first, second) if letters[0] == "A" else (second, first)
-            confidences = [opinion.confidence for opinion in both if opinion.confidence is not None]
-            said = {"model": model, "orders": [_told(opinion) for opinion in both], "context": context}
-            margin = sum(confidences) / len(confidences) if confidences else None
-            return Pair(chosen, rejected, source=SOURCE, margin=margin, judge=said)
-        return None
+        better = outcome(both)
+        if better not in ("first", "second"):
+            counts[better] += 1
+            return None
+        counts[SOURCE] += 1
+        chosen, rejected = (first, second) if better == "first" else (second, first)
+        confidences = [opinion.confidence for opinion in both if opinion.confidence is not None]
+        said = {"model": model, "orders": [_told(opinion) for opinion in both], "context": context}
+        margin = sum(confidences) / len(confidences) if confidences else None
+        return Pair(chosen, rejected, source=SOURCE, margin=margin, judge=said)
 
 
-def _answers(group: Group) -> list[int]:
+def answers_of(group: Group) -> list[int]:
+    """Return the indices of the completions that are answers to be judged."""
     return [index for index, item in enumerate(group.completions) if item.source not in GOLD_SOURCES]
 
 
-def _two_by_two(group: Group, counts: Counter[str]) -> Iterator[tuple[int, int]]:
+def two_by_two(group: Group, counts: Counter[str]) -> Iterator[tuple[int, int]]:
     """Yield the answers of a row two by two; one without words, or like one before it, is left out."""
     kept: dict[str, int] = {}
-    for index in _answers(group):
+    for index in answers_of(group):
         text = group.completions[index].text.strip()
         if not text or text in kept:
             counts["identical_text" if text else "empty_text"] += 1

@@ -40,21 +40,26 @@ class Narrator:
     Attributes:
         request: asks for the caption of a clip.
         max_frames: most frames of a clip (the paper's 20 makes three clips of its 50 frames).
+        num_frames: of a video in all its clips; 0 takes those that the row shows, as in the paper. With more than
+            these, the narrative tells what fits no single prompt.
         params: how captions are drawn.
         seed: of their samples.
 
     Raises:
-        TriptychError: max_frames is below 1, or the request is empty.
+        TriptychError: max_frames is below 1, num_frames below 0, or the request is empty.
     """
 
     request: str = CAPTION_REQUEST
     max_frames: int = 20
+    num_frames: int = 0
     params: SamplingParams = CAPTION_PARAMS
     seed: int = 0
 
     def __post_init__(self) -> None:
         if self.max_frames < 1:
             raise TriptychError(f"max_frames is {self.max_frames}; a clip needs at least 1.")
+        if self.num_frames < 0:
+            raise TriptychError(f"num_frames is {self.num_frames}; write 0 for the frames of the row.")
         if not self.request.strip():
             raise TriptychError("The request for captions is empty.")
 
@@ -83,6 +88,8 @@ class Narrator:
             yield self._asking(f"narrative/{key}", group.images, [], [])
         for number, clip in enumerate(clips_of(group)):
             sampling = clip.sampling
+            if self.num_frames and sampling.num_parts == 1:
+                sampling = replace(sampling, num_frames=self.num_frames)
             num_parts = fewest_parts(sampling.num_frames, self.max_frames) if sampling.num_parts == 1 else 1
             for part in range(num_parts):
                 shown = replace(sampling, num_parts=num_parts, part=part) if num_parts > 1 else sampling

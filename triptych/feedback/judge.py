@@ -22,6 +22,8 @@ from triptych.group import Group
 
 Letter = Literal["A", "B", "tie"]
 LETTERS: tuple[Literal["A", "B"], ...] = ("A", "B")
+Outcome = Literal["first", "second", "tie", "order_dependent", "unparsed"]
+"""What the opinions on both orders come to: the better answer, or why there is none."""
 
 CRITERIA = "Which answer is more accurate, helpful, natural and concise?"
 """The criteria of VLM-RLAIF's annotation prompt."""
@@ -166,19 +168,34 @@ class FunctionJudge:
     def opinions(
         self, comparisons: Sequence[Comparison], generator: Generator, root: Path
     ) -> Iterator[tuple[Opinion, Opinion]]:
-        """See `Judge.opinions`; nobody is asked.
+        """See `Judge.opinions`; nobody is asked."""
+        letters: dict[int | None, tuple[Letter, Letter]] = {0: ("A", "B"), 1: ("B", "A"), None: ("tie", "tie")}
+        for item in comparisons:
+            one, other = letters[self.better(item)]
+            yield Opinion(one), Opinion(other)
+
+    def better(self, comparison: Comparison) -> int | None:
+        """Return 0 or 1, the better answer, or None where they are equally good.
 
         Raises:
             TriptychError: the function returned something else.
         """
-        prefer = resolve_function(self.path, "judge")
-        letters: dict[int | None, tuple[Letter, Letter]] = {0: ("A", "B"), 1: ("B", "A"), None: ("tie", "tie")}
-        for item in comparisons:
-            better = prefer(item.first, item.second, item.group)
-            if better not in letters:
-                raise TriptychError(f"The judge {self.path!r} returned {better!r}; it must return 0, 1 or None.")
-            one, other = letters[better]
-            yield Opinion(one), Opinion(other)
+        found = resolve_function(self.path, "judge")(comparison.first, comparison.second, comparison.group)
+        if found not in (0, 1, None):
+            raise TriptychError(f"The judge {self.path!r} returned {found!r}; it must return 0, 1 or None.")
+        return found
+
+
+def outcome(both: Sequence[Opinion]) -> Outcome:
+    """Say what the opinions on a comparison as it stands, and with the answers swapped, come to."""
+    letters = [opinion.letter for opinion in both]
+    if None in letters:
+        return "unparsed"
+    if "tie" in letters:
+        return "tie"
+    if letters[0] == letters[1]:  # the same place, so not the same answer
+        return "order_dependent"
+    return "first" if letters[0] == "A" else "second"
 
 
 def read_verdict(text: str) -> Letter | None:

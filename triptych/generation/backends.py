@@ -6,12 +6,20 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+from triptych.data.frame_cache import FrameCache, frame_cache_in
 from triptych.errors import TriptychError
 from triptych.generation.protocol import Codec, Generator
 from triptych.generation.settings import Backend
 
 
-def make_generator(model: str, backend: Backend, *, dtype: str = "float32", batch_sequences: int = 256) -> Generator:
+def make_generator(
+    model: str,
+    backend: Backend,
+    *,
+    dtype: str = "float32",
+    batch_sequences: int = 256,
+    frame_cache: str = "",
+) -> Generator:
     """Return the generator that answers for a model.
 
     Args:
@@ -19,21 +27,23 @@ def make_generator(model: str, backend: Backend, *, dtype: str = "float32", batc
         backend: which engine.
         dtype: precision of the weights, where they are loaded here.
         batch_sequences: sequences decoded together by the local sampler.
+        frame_cache: folder of stored frames of video files.
     """
     makers: dict[str, Callable[..., Generator]] = {"local": _local, "server": _server, "vllm": _vllm}
-    return makers[backend.kind](model, backend, dtype, batch_sequences)
+    return makers[backend.kind](model, backend, dtype, batch_sequences, frame_cache_in(frame_cache))
 
 
-def _local(model: str, backend: Backend, dtype: str, batch_sequences: int) -> Generator:
+def _local(model: str, backend: Backend, dtype: str, batch_sequences: int, frames: FrameCache | None) -> Generator:
     from triptych.engine.encode import Encoder
     from triptych.generation.local import LocalGenerator
     from triptych.models.loading import load_model, load_processor
 
     loaded = load_model(model, dtype=dtype)
-    return LocalGenerator(loaded, Encoder(load_processor(model), loaded.config), batch_sequences=batch_sequences)
+    encoder = Encoder(load_processor(model), loaded.config, frames)
+    return LocalGenerator(loaded, encoder, batch_sequences=batch_sequences)
 
 
-def _server(model: str, backend: Backend, dtype: str, batch_sequences: int) -> Generator:
+def _server(model: str, backend: Backend, dtype: str, batch_sequences: int, frames: FrameCache | None) -> Generator:
     from triptych.generation.server import ServerGenerator
 
     return ServerGenerator(
@@ -45,12 +55,13 @@ def _server(model: str, backend: Backend, dtype: str, batch_sequences: int) -> G
         max_attempts=backend.max_attempts,
         continuation=backend.continuation,
         videos=backend.videos,
+        frame_cache=frames,
         extra_body=backend.extra_body,
         codec=_tokenizer(backend.tokenizer) if backend.tokenizer else None,
     )
 
 
-def _vllm(model: str, backend: Backend, dtype: str, batch_sequences: int) -> Generator:
+def _vllm(model: str, backend: Backend, dtype: str, batch_sequences: int, frames: FrameCache | None) -> Generator:
     from triptych.generation.vllm import VllmGenerator
 
     return VllmGenerator(
@@ -59,6 +70,7 @@ def _vllm(model: str, backend: Backend, dtype: str, batch_sequences: int) -> Gen
         tensor_parallel_size=backend.tensor_parallel_size,
         max_model_len=backend.max_model_len or None,
         limit_mm_per_prompt=backend.limit_mm_per_prompt or None,
+        frame_cache=frames,
     )
 
 

@@ -14,9 +14,10 @@ from typing import Any, Literal
 
 from PIL import Image
 
+from triptych.data.frame_cache import FrameCache
 from triptych.data.media import load_image, resolve_media, verify_image
-from triptych.data.sampling import Clip, clips_of
-from triptych.data.video import load_video
+from triptych.data.sampling import clips_of
+from triptych.data.video import Video, load_video
 from triptych.errors import DataError
 from triptych.group import Group, Media
 
@@ -31,7 +32,12 @@ _ORIENTATION = 0x0112
 
 
 def chat_messages(
-    group: Group, root: str | Path, *, without_media: bool = False, videos: VideoParts = "frames"
+    group: Group,
+    root: str | Path,
+    *,
+    without_media: bool = False,
+    videos: VideoParts = "frames",
+    frame_cache: FrameCache | None = None,
 ) -> Messages:
     """Return the prompt of a group as chat messages.
 
@@ -42,6 +48,7 @@ def chat_messages(
         root: data root of the media paths, which none may leave.
         without_media: leave the picture and video parts out.
         videos: how a video is written.
+        frame_cache: where frames of video files are looked up and stored.
 
     Raises:
         DataError: a medium that cannot be used, or a prompt that is a document.
@@ -53,7 +60,8 @@ def chat_messages(
             kind="not_a_chat",
             row=group.id,
         )
-    images, clips = iter(group.images), iter(clips_of(group))
+    images = iter(group.images)
+    loaded = (load_video(clip, root, frame_cache) for clip in clips_of(group))
     messages = []
     for message in group.prompt:
         parts: list[dict[str, Any]] = []
@@ -62,7 +70,7 @@ def chat_messages(
                 add_text(parts, part["text"])
             elif not without_media:
                 try:
-                    parts.extend(_media_parts(part["type"], images, clips, root, videos))
+                    parts.extend(_media_parts(part["type"], images, loaded, root, videos))
                 except DataError as error:
                     raise error.located(row=group.id) from error
         messages.append({"role": message["role"], "content": _plain(parts)})
@@ -84,11 +92,11 @@ def _plain(parts: list[dict[str, Any]]) -> str | list[dict[str, Any]]:
 
 
 def _media_parts(
-    kind: str, images: Iterator[Media], clips: Iterator[Clip], root: str | Path, videos: VideoParts
+    kind: str, images: Iterator[Media], loaded: Iterator[Video], root: str | Path, videos: VideoParts
 ) -> list[dict[str, Any]]:
     if kind == "image":
         return [_image_part(_picture_url(next(images), root))]
-    frames = [_jpeg(frame) for frame in load_video(next(clips), root).frames]
+    frames = [_jpeg(frame) for frame in next(loaded).frames]
     if videos == "video_url":
         return [{"type": "video_url", "video_url": {"url": "data:video/jpeg;base64," + ",".join(frames)}}]
     return [_image_part("data:image/jpeg;base64," + frame) for frame in frames]

@@ -25,12 +25,14 @@ from transformers.cache_utils import DynamicCache
 from triptych.engine.encode import EncodedPrompt, Encoder
 from triptych.engine.families import Family, ImageFeatures, as_encoder_outputs, backbone_of, encode_images
 from triptych.engine.families.masks import layer_windows
+from triptych.engine.pairs import score_completions
 from triptych.errors import DataError, TriptychError
 from triptych.generation.branches import BranchCache, Prompts, attending_to_branches
 from triptych.generation.draw import draw, stream_seeds, uniforms
 from triptych.generation.plain import check_logits, draw_plain
 from triptych.generation.protocol import Codec, Request, Sample, SamplingParams
 from triptych.generation.window import Drawn, Prompt, Window
+from triptych.group import Group
 
 WINDOW_BATCHES = 4
 """Batches' worth of samples read ahead, among which prompts of like length are found."""
@@ -38,6 +40,8 @@ WINDOW_BYTES = 2**30
 """Most bytes of preprocessed pictures held at once."""
 PREFILL_TOKENS = 4096
 """Most prompt tokens, padding included, in one prefill forward (a longer prompt has one of its own)."""
+SCORED_TOGETHER = 32
+"""Prompts whose given answers are scored in one forward."""
 
 
 class LocalGenerator:
@@ -110,6 +114,21 @@ class LocalGenerator:
                         for owner in prompt.asked_by:
                             found[owner] = row
             yield from found
+
+    def answer_logps(self, groups: Sequence[Group], *, root: Path) -> Iterator[list[float]]:
+        """Yield, for each row, the log-probability of each of its completions as the whole answer, in nats.
+
+        Raises:
+            DataError: kind `too_long`, a prompt with a completion has more tokens than a packed row.
+        """
+        for start in range(0, len(groups), SCORED_TOGETHER):
+            part = groups[start : start + SCORED_TOGETHER]
+            wanted = {str(n): (group, root, list(range(len(group.completions)))) for n, group in enumerate(part)}
+            with _evaluating(self.model), torch.no_grad():
+                logps = score_completions(self.model, self.encoder, wanted, PREFILL_TOKENS).logps
+            yield from (
+                [logps[str(n), index].item() for index in range(len(group.completions))] for n, group in enumerate(part)
+            )
 
     def _windows(self, requests: Iterable[Request], params: SamplingParams, root: Path) -> Iterator[Window]:
         """Encode requests until a window is full."""

@@ -19,6 +19,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
+from triptych.data.frame_cache import FrameCache
 from triptych.errors import DataError, TriptychError
 from triptych.generation.chat_client import REFUSED, ChatClient, Choice, Reply, import_openai
 from triptych.generation.chat_request import Messages, VideoParts, chat_messages
@@ -49,6 +50,7 @@ class ServerGenerator:
             prompt; with 1 each sample can be repeated by itself. A server that gives fewer choices is asked again.
         continuation: how an answer is begun (`continuation.py`); auto finds out when it first matters, and says so.
         videos: how videos are sent.
+        frame_cache: where frames of video files are looked up and stored.
         extra_body: further fields of every call, over all others; None removes a field.
         codec: the tokenizer of the model; words and characters if None.
 
@@ -70,6 +72,7 @@ class ServerGenerator:
         samples_per_call: int = 1,
         continuation: Continuation | Literal["auto"] = "auto",
         videos: VideoParts = "frames",
+        frame_cache: FrameCache | None = None,
         extra_body: Mapping[str, Any] | None = None,
         codec: Codec | None = None,
     ) -> None:
@@ -86,7 +89,7 @@ class ServerGenerator:
         self.name = model
         self.codec = codec or PIECES
         self.base_url, self.concurrency = base_url, concurrency
-        self.samples_per_call, self.videos = samples_per_call, videos
+        self.samples_per_call, self.videos, self.frame_cache = samples_per_call, videos, frame_cache
         self.extra_body = dict(extra_body or {})
         self.continuation = continuation
         """Once found out, what is used in the place of auto."""
@@ -192,7 +195,12 @@ class _Session:
         if key not in self._prompts:
             # In a thread: videos are decoded and pictures read while other calls go on.
             making = asyncio.to_thread(
-                chat_messages, group, self._root, without_media=without_media, videos=self._owner.videos
+                chat_messages,
+                group,
+                self._root,
+                without_media=without_media,
+                videos=self._owner.videos,
+                frame_cache=self._owner.frame_cache,
             )
             self._prompts[key] = (group, asyncio.ensure_future(making))
             if len(self._prompts) > self._owner.concurrency:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from triptych.data.frame_cache import FrameCache
 from triptych.errors import DataError, TriptychError
 from triptych.generation.chat_request import Messages, chat_messages
 from triptych.generation.continuation import OPEN_TURN, begun, joined
@@ -28,6 +29,7 @@ class VllmGenerator:
         max_model_len: most tokens of prompt and answer; what the model allows if None.
         limit_mm_per_prompt: most media of each kind in a prompt, such as `{"image": 8, "video": 1}`.
         batch_sequences: most samples handed to the engine at once; it schedules them as its memory allows.
+        frame_cache: where frames of video files are looked up and stored.
 
     Raises:
         TriptychError: vLLM is not installed, or an argument is out of range.
@@ -44,6 +46,7 @@ class VllmGenerator:
         max_model_len: int | None = None,
         limit_mm_per_prompt: Mapping[str, int] | None = None,
         batch_sequences: int = 1024,
+        frame_cache: FrameCache | None = None,
     ) -> None:
         if batch_sequences < 1:
             raise TriptychError(f"batch_sequences is {batch_sequences}; it must be at least 1.")
@@ -62,7 +65,7 @@ class VllmGenerator:
             encode=lambda text: tokenizer.encode(text, add_special_tokens=False),
             decode=lambda ids: tokenizer.decode(ids, skip_special_tokens=True),
         )
-        self.batch_sequences = batch_sequences
+        self.batch_sequences, self._frame_cache = batch_sequences, frame_cache
 
     def generate(self, requests: Sequence[Request], params: SamplingParams, *, root: Path) -> Iterator[list[Sample]]:
         """Yield the samples of each request in the order of the requests, batch after batch.
@@ -118,7 +121,13 @@ class VllmGenerator:
         return answers
 
     def _messages(self, request: Request, root: Path) -> Messages:
-        messages = chat_messages(request.group, root, without_media=request.without_media, videos="video_url")
+        messages = chat_messages(
+            request.group,
+            root,
+            without_media=request.without_media,
+            videos="video_url",
+            frame_cache=self._frame_cache,
+        )
         return begun(messages, request.prefix, "continue_final_message")[0] if request.prefix else messages
 
     def _settings(self, params: SamplingParams, seed: int) -> Any:

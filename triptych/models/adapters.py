@@ -20,6 +20,7 @@ from transformers import PreTrainedModel
 
 from triptych.errors import TriptychError
 from triptych.models.four_bit import is_four_bit, num_weights, plain_linear, write_out
+from triptych.models.onednn import use_fast_products
 
 if TYPE_CHECKING:  # peft takes 60 MB, and most runs have no adapters
     from peft.tuners.tuners_utils import BaseTunerLayer
@@ -127,6 +128,9 @@ def add_lora(model: PreTrainedModel, settings: LoraSettings) -> PreTrainedModel:
             target_modules=sorted(set(targets)),
         )
     )
+    for layer in _adapter_layers(model):
+        use_fast_products(layer.lora_A)
+        use_fast_products(layer.lora_B)
     return model
 
 

@@ -16,19 +16,21 @@ from huggingface_hub import EvalResult, ModelCardData
 from triptych.data.files import write_text_atomic
 
 TASK = "image-text-to-text"
-_OTHER_TASKS = {"reward": "text-classification"}
+_OTHER_TASKS = {"reward": "text-classification", "scorer": "zero-shot-image-classification"}
 _STAGES = {
     "pretrain": "pre-trained on documents of text and pictures",
     "sft": "fine-tuned on demonstrations",
     "mpo": "trained on preference pairs",
     "reward": "made into a reward model on preference pairs",
     "ppo": "trained on the rewards of its own answers",
+    "scorer": "trained to tell which caption belongs to which video",
 }
 _PAPERS = {
     "pretrain": "arxiv:2403.09611",
     "mpo": "arxiv:2411.10442",
     "reward": "arxiv:2402.03746",
     "ppo": "arxiv:2402.03746",
+    "scorer": "arxiv:2103.00020",
 }
 _LOAD = """```python
 {extra}from transformers import {auto_class}, AutoProcessor
@@ -37,6 +39,7 @@ folder = "path/to/this/folder"
 model = {auto_class}.from_pretrained(folder)
 processor = AutoProcessor.from_pretrained(folder)
 ```"""
+_AUTO_CLASSES = {"triptych_reward": "AutoModelForSequenceClassification", "clip": "AutoModel"}
 _OUR_MODULES = {"triptych_mm1": "triptych.models.mm1", "triptych_reward": "triptych.models.reward"}
 
 
@@ -52,7 +55,7 @@ def model_card(
     """Return the README.md of a model folder, with the metadata of the Hugging Face hub on top.
 
     Args:
-        stage: `pretrain`, `sft`, `mpo`, `reward` or `ppo`.
+        stage: `pretrain`, `sft`, `mpo`, `reward`, `ppo` or `scorer`.
         settings: the resolved configuration, as `run.json` has it; `model` or `init` names the base model.
         inputs: fingerprints by path, as `run.json` has them; a hub name stands for itself.
         result: of the stage; its whole numbers are shown as counts.
@@ -108,8 +111,7 @@ def _origin(base: str | None, inputs: Mapping[str, str]) -> str:
 def _how_to_load(model_type: str) -> str:
     module = _OUR_MODULES.get(model_type)
     extra = f"import {module}  # makes transformers know this type of model\n" if module else ""
-    is_reward_model = model_type == "triptych_reward"
-    auto_class = "AutoModelForSequenceClassification" if is_reward_model else "AutoModelForImageTextToText"
+    auto_class = _AUTO_CLASSES.get(model_type, "AutoModelForImageTextToText")
     return _LOAD.format(extra=extra, auto_class=auto_class)
 
 

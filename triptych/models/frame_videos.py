@@ -187,6 +187,13 @@ class Qwen2Frames(FrameVideoProcessor):
         factor, size = self.patch_size * self.merge_size, self.settings["size"]
         return smart_resize(height, width, factor, size["shortest_edge"], size["longest_edge"])
 
+    def get_num_of_video_patches(
+        self, num_frames: int, height: int, width: int, videos_kwargs: Mapping[str, Any] | None = None
+    ) -> int:
+        """Return how many patches a video has, as the transformers class does; settings are those of the model."""
+        tall, wide = self.resized(num_frames, height, width)
+        return -(-num_frames // self.temporal_patch_size) * (tall // self.patch_size) * (wide // self.patch_size)
+
     def _patches(self, frames: Frames) -> tuple[torch.Tensor, list[int]]:
         """Return the patches of one video, and how many there are in time, height and width.
 

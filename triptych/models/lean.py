@@ -43,6 +43,19 @@ def keep_less(model: nn.Module) -> None:
             module.__class__ = _combined(lean, kind)
 
 
+def lean_layers(model: nn.Module) -> list[str]:
+    """Return the names of the layers that `keep_less` has exchanged."""
+    return [name for name, module in model.named_modules() if isinstance(module, _LEAN)]
+
+
+def keep_less_in(model: nn.Module, names: Sequence[str]) -> None:
+    """Exchange layers of a model without weights, which cannot be compared: those that were in one with weights."""
+    for name in names:
+        module = model.get_submodule(name)
+        if not isinstance(module, _LEAN):
+            module.__class__ = _combined(_lean_class(module), type(module))
+
+
 class LeanNorm:
     """Forward of `weight * x / sqrt(mean(x ** 2) + epsilon)` in float32 that keeps x and one number per token."""
 
@@ -163,6 +176,9 @@ class _ActivatedDown(torch.autograd.Function):
             grad_output.flatten(0, -2), rows, weight, of_rows=True, of_weight=of_weight, of_bias=of_bias
         )
         return None, grad_weight, grad_bias, *torch.autograd.grad(activated, leaves, grad_rows.view(activated.shape))
+
+
+_LEAN = (LeanNorm, LeanGatedLayer, LeanPlainLayer)
 
 
 def _lean_class(module: nn.Module) -> type[LeanNorm | LeanGatedLayer | LeanPlainLayer] | None:

@@ -183,7 +183,7 @@ def build_mm1(
     Raises:
         TriptychError: an unknown key, a vocabulary smaller than the tokenizer's, or parts that do not fit together.
     """
-    _refuse_unknown_keys(config, MM1Config, "the model configuration")
+    refuse_unknown_keys(config, MM1Config, "the model configuration")
     parts: dict[str, dict[str, Any]] = {}
     for name in ("vision_config", "text_config"):
         parts[name] = part = dict(config.get(name) or {})
@@ -192,7 +192,7 @@ def build_mm1(
                 f"{name} needs a `model_type` that transformers knows, such as "
                 f"{'clip_vision_model' if name == 'vision_config' else 'llama'}, not {part.get('model_type')!r}."
             )
-        _refuse_unknown_keys(part, CONFIG_MAPPING[part["model_type"]], name)
+        refuse_unknown_keys(part, CONFIG_MAPPING[part["model_type"]], name)
     text = parts["text_config"]
     if text.setdefault("vocab_size", len(tokenizer)) < len(tokenizer):
         raise TriptychError(f"vocab_size is {text['vocab_size']}, but the tokenizer has {len(tokenizer)} tokens.")
@@ -342,7 +342,8 @@ def without_progress_bars() -> Iterator[None]:
             transformers_logging.enable_progress_bar()
 
 
-def _refuse_unknown_keys(given: Mapping[str, Any], config_class: type, where: str) -> None:
+def refuse_unknown_keys(given: Mapping[str, Any], config_class: type, where: str) -> None:
+    """Raise `TriptychError` for a key that a configuration of transformers does not have; `where` it was given."""
     known = {field.name for field in fields(config_class)} | set(config_class.attribute_map) | _ACCEPTED_BY_CONFIGS
     for key in given:
         if key not in known:

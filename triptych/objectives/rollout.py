@@ -159,12 +159,12 @@ def _judge(totals: dict[str, float], kl_limit: float | None, value_limit: float 
         if totals[name]:
             raise Diverged(
                 f"{int(totals[name])} of {whose} log-probabilities are NaN or infinite.",
-                "Lower the learning rate or max_grad_norm and go on from an earlier checkpoint.",
+                "Lower the learning rate or max_grad_norm, and train anew.",
             )
     if totals.get("values"):
         raise Diverged(
             f"{int(totals['values'])} values are NaN or infinite.",
-            "Lower the learning rate or vf_coef and go on from an earlier checkpoint.",
+            "Lower the learning rate or vf_coef, and train anew.",
         )
     if totals["large"]:
         raise Diverged(
@@ -177,7 +177,7 @@ def _judge(totals: dict[str, float], kl_limit: float | None, value_limit: float 
             f"The policy is {totals['kl'] / completions:.1f} nats per completion away from the reference, more than "
             f"{kl_limit}.",
             "It has most likely learned to please the reward model: raise kl_coef, steer it by a target, lower the "
-            "learning rate, or stop at an earlier checkpoint.",
+            "learning rate, or end before this step (max_steps).",
         )
 
 
@@ -194,7 +194,7 @@ def check_update(metrics: Mapping[str, float], *, approx_kl_limit: float | None 
     if broken := [name for name, value in metrics.items() if not math.isfinite(value)]:
         raise Diverged(
             f"{', '.join(broken)} of this update is NaN or infinite.",
-            "Lower the learning rate or max_grad_norm and go on from an earlier checkpoint.",
+            "Lower the learning rate or max_grad_norm, and train anew.",
         )
     moved = metrics.get("ppo/approx_kl", 0.0)
     if approx_kl_limit is not None and moved > approx_kl_limit:

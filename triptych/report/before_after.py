@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from triptych.report.claims import Claim
 from triptych.report.examples import MAX_PICTURES, Chosen, Piece
 from triptych.report.pictures import Picture, Pictures
 from triptych.report.reading import SAMPLES, Run, Stage, finite
@@ -36,14 +37,6 @@ RIGHT_VERDICTS = ("correct", "faithful")
 Key = tuple[str, str]
 """Task and id of a sample."""
 Counts = dict[str, dict[str, int]]
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A piece of an answer, with the verdict of the oracle where it was checked."""
-
-    text: str
-    right: bool | None
 
 
 @dataclass(frozen=True)
@@ -125,7 +118,8 @@ def _key(row: dict[str, Any]) -> Key:
 
 
 def _outcomes(run: Run, stage: Stage) -> dict[Key, bool | None]:
-    return {_key(row): is_right(row) for row in run.sample_rows(stage)}
+    """Read what became of each answer; those about clips are told by `clip_answers`."""
+    return {_key(row): is_right(row) for row in run.sample_rows(stage) if not row.get("videos")}
 
 
 def _choose(outcomes: list[dict[Key, bool | None]]) -> tuple[dict[str, list[tuple[str, Key]]], Counts]:

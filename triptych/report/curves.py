@@ -125,6 +125,21 @@ class Log:
         return fmean(values[-max(1, len(values) // 20) :]) if values else None
 
     @property
+    def of_reward_model(self) -> bool:
+        """Tell whether a reward model was trained."""
+        return "reward/bradley_terry" in self.columns
+
+    @property
+    def of_rollouts(self) -> bool:
+        """Tell whether a policy was trained on rewards of its own answers."""
+        return "objective/scores" in self.columns
+
+    @property
+    def of_texts(self) -> bool:
+        """Tell whether texts or pairs were trained on; the others have sections of their own."""
+        return not (self.of_reward_model or self.of_rollouts)
+
+    @property
     def last_step(self) -> int:
         """The highest step logged; 0 for an empty log."""
         return int(max((steps[-1] for steps, _ in self.columns.values()), default=0))

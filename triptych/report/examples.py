@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from triptych.errors import DataError
+from triptych.feedback.ai_feedback import SOURCE as AI_FEEDBACK
 from triptych.group import Completion, Group, Pair
+from triptych.report.filmstrip import Strip, strips_of
 from triptych.report.pictures import Picture, Pictures
-from triptych.report.reading import Run, Stage, finite
+from triptych.report.reading import MANIFEST, Run, Stage, finite
 from triptych.report.wording import first_word, shorten, split_shared
 
 MAX_PICTURES = 4
@@ -52,10 +54,11 @@ class Chosen:
 
 @dataclass(frozen=True)
 class Piece:
-    """A part of a prompt or document: text or a picture."""
+    """A part of a prompt or document: text, a picture or a clip."""
 
     text: str = ""
     picture: Picture | None = None
+    strip: Strip | None = None
 
 
 @dataclass(frozen=True)
@@ -121,23 +124,23 @@ class PairStage:
 
 
 def data_kinds(run: Run, pictures: Pictures) -> list[DataKind]:
-    """Return the kinds of rows in the run's own world: one for each data file."""
-    folder = run.folder / "world"
+    """Return the kinds of rows in the run's own worlds, of pictures and of clips: one for each data file."""
+    folders = [stage.folder for stage in run.stages.values() if (stage.folder / MANIFEST).is_file()]
     kinds = []
-    for path in _data_files(run, folder):
+    for path in (path for folder in folders or [run.folder / "world"] for path in _data_files(run, folder)):
         chosen, count = Chosen(DATA_ITEMS), 0
         for row in run.rows(path):
             count += 1
             chosen.offer(str(row.get("id")), row)
-        groups = [group for row in chosen.items if (group := _group(run, path, row))]
-        rows = [_data_row(group, folder, pictures) for group in groups]
+        groups = [group for row in chosen.items if (group := group_of(run, path, row))]
+        rows = [_data_row(group, path.parent, pictures) for group in groups]
         kinds.append(DataKind(path.stem, count, rows))
     return kinds
 
 
 def _data_files(run: Run, folder: Path) -> list[Path]:
     """Return the data files in the order of the manifest, that of the stages that read them; others by name."""
-    world = run.stages.get("world")
+    world = run.stages.get(folder.name)
     told = list(world.result.get("rows") or ()) if world else []
     return sorted(
         folder.glob("*.jsonl"), key=lambda path: (told.index(path.stem) if path.stem in told else len(told), path.name)
@@ -150,7 +153,7 @@ def pair_stages(run: Run, stages: Iterable[Stage], pictures: Pictures) -> list[P
     num_sources = sum(len(picked) for _, picked in read)
     for found, picked in read:
         root = run.data_root(found.stage)
-        for source in sorted(picked):
+        for source in sorted(picked.keys() - {AI_FEEDBACK}):  # these have a section of their own
             for group, pair in picked[source].items[: max(2, PAIR_ITEMS // num_sources)]:
                 found.shown.append(_pair_shown(group, pair, root, pictures))
     return [found for found, _ in read]
@@ -163,7 +166,7 @@ def _read_pairs(run: Run, stage: Stage) -> tuple[PairStage, dict[str, Chosen]]:
     num_without = 0
     picked: dict[str, Chosen] = {}
     for row in run.rows(path):
-        group = _group(run, path, row)
+        group = group_of(run, path, row)
         if group is None:
             continue
         num_without += not group.pairs
@@ -177,9 +180,10 @@ def _read_pairs(run: Run, stage: Stage) -> tuple[PairStage, dict[str, Chosen]]:
         for (source, reason), count in sorted(counts.items(), key=lambda item: (item[0][0], -item[1], item[0][1]))
     ]
     sources = {source for source, _ in counts}
+    has_feedback = stage.config.get("method") == AI_FEEDBACK  # of which the section of its own tells
     notes = [
         ("answers judged", _told_counts(stage, "verdicts", set())),
-        ("left out while pairing", _told_counts(stage, "pairing", sources | {"generated_tokens"})),
+        ("left out while pairing", {} if has_feedback else _told_counts(stage, "pairing", sources)),
     ]
     return PairStage(stage, table, counts.total(), num_without, [item for item in notes if item[1]]), picked
 
@@ -188,19 +192,24 @@ def _told_counts(stage: Stage, name: str, leave_out: set[str]) -> dict[str, int]
     """Return counts of the stage's own result, largest first, their names as words."""
     told = stage.result.get(name)
     counts = {key: finite(value) for key, value in told.items()} if isinstance(told, dict) else {}
-    kept = [(str(key).replace("_", " "), int(value)) for key, value in counts.items() if value and key not in leave_out]
+    kept = [
+        (str(key).replace("_", " "), int(value))
+        for key, value in counts.items()
+        if value and key not in leave_out and not str(key).endswith("_tokens")
+    ]
     return dict(sorted(kept, key=lambda item: (-item[1], item[0])))
 
 
 def prompt_pieces(group: Group, root: Path, pictures: Pictures) -> list[Piece]:
-    """Return the prompt's texts and pictures in their order."""
+    """Return the prompt's texts, pictures and clips in their order."""
     pieces: list[Piece] = []
     images, left_out = iter(group.images), 0
+    strips = strips_of(group, root, pictures.strips, f"row {group.id}")
     for part in (part for message in group.prompt for part in message["content"]):
         if part["type"] == "text":
             pieces.append(Piece(shorten(part["text"])))
         elif part["type"] == "video":
-            pieces.append(Piece("[video]"))
+            pieces.append(Piece(strip=next(strips)))
         elif sum(piece.picture is not None for piece in pieces) < MAX_PICTURES:
             pieces.append(Piece(picture=pictures.add(next(images), root, f"Picture of row {group.id}")))
         else:
@@ -210,7 +219,8 @@ def prompt_pieces(group: Group, root: Path, pictures: Pictures) -> list[Piece]:
     return pieces
 
 
-def _group(run: Run, path: Path, row: dict[str, Any]) -> Group | None:
+def group_of(run: Run, path: Path, row: dict[str, Any]) -> Group | None:
+    """Build the group of a row; None, and a note, where it cannot be read."""
     try:
         return Group.from_row(row)
     except DataError as error:
@@ -227,7 +237,8 @@ def _reason(group: Group, pair: Pair) -> str:
     """Say why the rejected completion lost, as far as the row tells."""
     rejected = group.completions[pair.rejected]
     told = (pair.judge or {}).get("reason")
-    known = told or rejected.verdict or ("told without the picture" if pair.source == "dropout_ntp" else "–")
+    without = "told without the " + ("video" if group.videos else "picture")
+    known = told or rejected.verdict or {"dropout_ntp": without, AI_FEEDBACK: "preferred less"}.get(pair.source, "–")
     return str(known).replace("_", " ")
 
 
@@ -236,7 +247,8 @@ def _pair_shown(group: Group, pair: Pair, root: Path, pictures: Pictures) -> Pai
     shared, rest_chosen, rest_rejected = split_shared(chosen.text, rejected.text)
     remark = ""
     if rejected.parent == pair.chosen and rejected.cut is not None:
-        remark = f"Rejected continues the first {rejected.cut} characters of chosen without the picture."
+        medium = "video" if group.videos else "picture"
+        remark = f"Rejected continues the first {rejected.cut} characters of chosen without the {medium}."
     return PairShown(
         id=group.id,
         source=pair.source,

@@ -40,7 +40,7 @@ _VARIABLES = {INK: "--ink", MUTED: "--muted", GRID: "--line"} | {
     colour: f"--series-{n}" for n, colour in enumerate(SERIES, start=1)
 }
 
-_STYLE = {
+STYLE = {
     "svg.fonttype": "none",
     "font.family": "DejaVu Sans",
     "font.size": 10,
@@ -118,6 +118,7 @@ def line_figure(
     percent: bool = False,
     log: bool = False,
     smoothed: bool = True,
+    legend: bool = True,
 ) -> Markup:
     """Draw curves over training steps: thin as logged, bold as a moving mean.
 
@@ -129,12 +130,13 @@ def line_figure(
         percent: values are shares of one, labelled in per cent.
         log: allow a logarithmic axis where the values span a factor of 30 or more.
         smoothed: draw the moving mean; False for what has no noise.
+        legend: name the curves above the plot, where there are several; False where the page does.
     """
     curves = [(item.label, *downsample(item.steps, item.values)) for item in series[: len(SERIES)]]
-    legend = len(curves) > 1
+    legend = legend and len(curves) > 1
     height = HEIGHT + LEGEND_HEIGHT * legend
-    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": name}):
-        axes = _axes(WIDTH, height, LEFT, TOP + LEGEND_HEIGHT * legend)
+    with matplotlib.rc_context({**STYLE, "svg.hashsalt": name}):
+        axes = new_axes(WIDTH, height, LEFT, TOP + LEGEND_HEIGHT * legend)
         if reference is not None:
             axes.axhline(reference, color=MUTED, linewidth=0.8, linestyle=(0, (2, 2)))
         for (label, x, y), colour, dash in zip(curves, SERIES, DASHES, strict=False):
@@ -147,16 +149,16 @@ def line_figure(
         _scale(axes, [y for _, _, y in curves], log=log, percent=percent)
         axes.set_xlabel("step", labelpad=2)
         if legend:
-            _legend(axes, len(curves))
-        return _svg(axes.figure, name, description)
+            draw_legend(axes, len(curves))
+        return as_svg(axes.figure, name, description)
 
 
 def dot_figure(name: str, dots: Sequence[Dot], *, description: str, reference: float | None = None) -> Markup:
     """Draw one row for each model: a dot with its 95 % interval, and a thin line at `reference`."""
     height = 30 + 25 * len(dots)
     left = 12 + 6.2 * max(len(dot.label) for dot in dots)
-    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": name}):
-        axes = _axes(WIDTH, height, left, 2, bottom=24)
+    with matplotlib.rc_context({**STYLE, "svg.hashsalt": name}):
+        axes = new_axes(WIDTH, height, left, 2, bottom=24)
         if reference is not None:
             axes.axvline(reference, color=MUTED, linewidth=0.8, linestyle=(0, (2, 2)))
         for row, dot in enumerate(dots):
@@ -172,10 +174,11 @@ def dot_figure(name: str, dots: Sequence[Dot], *, description: str, reference: f
         axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
         axes.margins(x=0.06)
-        return _svg(axes.figure, name, description)
+        return as_svg(axes.figure, name, description)
 
 
-def _axes(width: float, height: float, left: float, top: float, bottom: float = BOTTOM) -> Axes:
+def new_axes(width: float, height: float, left: float, top: float, bottom: float = BOTTOM) -> Axes:
+    """Return empty axes inside margins, all in pixels of the page; call it, and `as_svg`, within `STYLE`."""
     # One point of the drawing is one pixel of the page at its natural width.
     figure = Figure(figsize=(width / 72, height / 72))
     FigureCanvasSVG(figure)
@@ -223,7 +226,8 @@ def _short(value: float) -> str:
     return number(value)
 
 
-def _legend(axes: Axes, num_series: int) -> None:
+def draw_legend(axes: Axes, num_series: int) -> None:
+    """Name what is drawn, in a line above the axes."""
     axes.legend(
         loc="lower left",
         bbox_to_anchor=(0, 1.0),
@@ -238,10 +242,17 @@ def _legend(axes: Axes, num_series: int) -> None:
     )
 
 
-def _svg(figure: Figure, name: str, description: str) -> Markup:
+def as_svg(figure: Figure, name: str, description: str) -> Markup:
+    """Return a drawing as a piece of the page; `name` is unique in it, `description` the text alternative."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     return Markup(_inline(buffer.getvalue(), name, description))
+
+
+def with_hover(svg: Markup, text: str) -> Markup:
+    """Return a drawing that tells its numbers to whoever points at it."""
+    head, line, body = svg.partition("\n")
+    return Markup(f"{head}{line}<title>{escape(text)}</title>{line}{body}")
 
 
 def _inline(svg: str, name: str, description: str) -> str:

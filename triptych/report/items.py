@@ -12,6 +12,7 @@ from triptych.evaluation.intervals import paired_difference
 from triptych.feedback.answers import FORMAT_VERDICTS
 from triptych.report.reading import Run, Stage, finite
 from triptych.report.results import BASE, Estimate, Estimates, difference
+from triptych.report.video_items import difference_by_video, video_scores
 
 Items = dict[str, dict[str, float]]
 """{metric: {item: score}}; the mean over the items is the metric's value."""
@@ -20,16 +21,20 @@ Items = dict[str, dict[str, float]]
 def differences_to_base(run: Run, estimates: Estimates) -> Estimates:
     """Return {model: {metric: difference to the start model}}, paired by item wherever the stored answers allow it."""
     base = estimates.get(BASE, {})
-    items = (
-        {stage.evaluates: item_scores(run, stage) for stage in run.stages.values() if stage.evaluates} if base else {}
-    )
+    stages = {stage.evaluates: stage for stage in run.stages.values() if stage.evaluates and base}
+    items = {model: item_scores(run, stage) for model, stage in stages.items()}
+    videos = {model: video_scores(run, stage, estimates.get(model, ())) for model, stage in stages.items()}
+
+    def gap(model: str, metric: str) -> Estimate:
+        new, old = estimates[model][metric], base[metric]
+        return (
+            difference_by_video(videos.get(model, {}), videos.get(BASE, {}), metric, (new.value, old.value))
+            or _paired(new, old, _of(items, model, metric), _of(items, BASE, metric))
+            or difference(new, old)
+        )
+
     return {
-        model: {
-            metric: _paired(estimate, base[metric], _of(items, model, metric), _of(items, BASE, metric))
-            or difference(estimate, base[metric])
-            for metric, estimate in measured.items()
-            if metric in base
-        }
+        model: {metric: gap(model, metric) for metric in measured if metric in base}
         for model, measured in estimates.items()
         if model != BASE
     }

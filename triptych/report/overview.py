@@ -11,13 +11,16 @@ from platform import python_version
 
 from triptych.report.curves import Log
 from triptych.report.examples import PairStage
+from triptych.report.metrics import Metric
 from triptych.report.reading import Run, Stage, finite
-from triptych.report.results import BASE, METRICS, Estimate, Estimates, Metric, aligned, verdict
+from triptych.report.results import BASE, Estimate, Estimates, aligned, measured_metrics
 from triptych.report.wording import duration, fixed, number
 
 PACKAGES = ("triptych", "torch", "transformers", "peft", "datasets", "pillow")
 HEADLINE_METRICS = ("cot", "direct", "hallucination", "hallucination_sampled")
-BY_KEY = {metric.key: metric for metric in METRICS}
+"""Of picture tasks, in the order in which they are told."""
+MAX_LINES = 4
+"""Lines below the figure of a panel."""
 MAX_HEADER_BYTES = 100_000_000
 
 
@@ -92,16 +95,13 @@ def _change_sentences(estimates: Estimates, differences: Estimates) -> list[str]
     if BASE not in estimates or not model:
         return []
     changed, level = [], []
-    for key in HEADLINE_METRICS:
-        metric = BY_KEY[key]
-        old, new = estimates[BASE].get(key), estimates[model].get(key)
-        if old is None or new is None:
-            continue
-        values = f"{_printed(metric, old)} to {_printed(metric, new)}"
-        if verdict(metric, differences[model][key]):
-            changed.append(f"{_noun(metric)} {'rose' if new.value > old.value else 'fell'} from {values}")
+    for metric in _headlines(estimates):
+        old, new, gap = estimates[BASE][metric.key], estimates[model][metric.key], differences[model][metric.key]
+        values = _span(metric, old, new, " to ")
+        if not _has_zero(gap):
+            changed.append(f"{metric.noun} {'rose' if new.value > old.value else 'fell'} from {values}")
         else:
-            level.append(f"{_noun(metric)} ({values})")
+            level.append(f"{metric.noun} ({values})")
     sentences = []
     if changed:
         sentences.append(f"From {BASE} to {model}, {_listed(changed)}.")
@@ -111,48 +111,70 @@ def _change_sentences(estimates: Estimates, differences: Estimates) -> list[str]
     return sentences
 
 
+def _headlines(estimates: Estimates) -> list[Metric]:
+    """Return what sentences tell of: metrics with a noun, measured of the start model and of the aligned one."""
+    old, new = estimates.get(BASE, {}), estimates.get(aligned(estimates), {})
+    found = [item for item in measured_metrics(estimates) if item.noun and item.key in old and item.key in new]
+    order = {key: number for number, key in enumerate(HEADLINE_METRICS)}
+    return sorted(found, key=lambda item: order.get(item.key, len(order)))
+
+
+def _has_zero(gap: Estimate) -> bool:
+    """Tell whether a difference may be none: its interval holds zero, or is unknown."""
+    return gap.low is None or gap.high is None or gap.low <= 0 <= gap.high
+
+
 def panels(run: Run, logs: dict[str, Log], pairs: list[PairStage], estimates: Estimates) -> list[Panel]:
     """Return the three panels of the header: build, align, measure."""
-    return [_build_panel(run, logs), _align_panel(logs, pairs), _measure_panel(estimates)]
+    return [_build_panel(run, logs), _align_panel(run, logs, pairs), _measure_panel(estimates)]
 
 
 def _build_panel(run: Run, logs: dict[str, Log]) -> Panel:
     built = [name for name in ("pretrain", "sft") if name in logs and logs[name].last_step]
     lines = [f"{name}: {logs[name].last_step:,} steps" for name in built]
-    parameters = next((n for name in ("mpo", "sft", "pretrain") if (n := count_parameters(run.stages.get(name)))), 0)
+    trained = (count_parameters(run.stages.get(name)) for name in ("mpo", "ppo", "sft", "pretrain"))
+    parameters = next(filter(None, trained), 0)
     if parameters:
         return Panel("Build", _compact(parameters), "parameters", lines)
     steps = sum(logs[name].last_step for name in built)
     return Panel("Build", f"{steps:,}" if steps else "–", "training steps" if steps else "not run yet", lines)
 
 
-def _align_panel(logs: dict[str, Log], pairs: list[PairStage]) -> Panel:
+def _align_panel(run: Run, logs: dict[str, Log], pairs: list[PairStage]) -> Panel:
     total = sum(found.total for found in pairs)
     lines = []
     if "mpo" in logs and logs["mpo"].last_step:
         lines.append(f"mpo: {logs['mpo'].last_step:,} steps")
         if (accuracy := logs["mpo"].final("rewards/accuracies")) is not None:
             lines.append(f"reward accuracy {fixed(100 * accuracy, 0)} % at the end")
+    for name, log in logs.items():
+        accuracy = Estimate.read(run.stages[name].result.get("accuracy"))
+        if log.of_reward_model and accuracy:
+            lines.append(f"{name}: {fixed(100 * accuracy.value, 0)} % right on pairs held out")
+        elif log.of_rollouts:
+            scores = log.values("objective/scores")
+            lines.append(f"{name}: {log.last_step:,} steps, score {fixed(scores[0], 2)} → {fixed(scores[-1], 2)}")
+    lines = lines[:MAX_LINES]
     return Panel("Align", f"{total:,}" if total else "–", "preference pairs" if total else "no pairs yet", lines)
 
 
 def _measure_panel(estimates: Estimates) -> Panel:
     model = aligned(estimates)
     old, new = estimates.get(BASE, {}), estimates.get(model, {})
-    shared = [BY_KEY[key] for key in HEADLINE_METRICS if key in old and key in new]
+    shared = _headlines(estimates)
     if not shared:
         return Panel("Measure", "–", "not compared yet", [])
     first, *others = shared
     gap = new[first.key].value - old[first.key].value
     lines = [
-        f"{metric.label} {_printed(metric, old[metric.key])} → {_printed(metric, new[metric.key])}"
+        f"{metric.title or metric.label} {_span(metric, old[metric.key], new[metric.key], ' → ')}"
         for metric in [first, *others[:2]]
     ]
-    unit = "points" if first.percent else ""
+    unit = "points " if first.percent else ""
     return Panel(
         "Measure",
         fixed(gap * first.scale, first.decimals, sign=True),
-        f"{unit} {_noun(first)}, {BASE} to {model}",
+        f"{unit}{first.noun}, {BASE} to {model}",
         lines,
     )
 
@@ -196,18 +218,11 @@ def versions(run: Run) -> tuple[dict[str, str], str]:
     return found, "in place when this page was written"
 
 
-def _noun(metric: Metric) -> str:
-    """Name a headline metric inside a sentence."""
-    return {
-        "direct": "direct accuracy",
-        "cot": "chain-of-thought accuracy",
-        "hallucination": "the share of descriptions with a hallucination",
-        "hallucination_sampled": "the share of sampled descriptions with a hallucination",
-    }[metric.key]
-
-
-def _printed(metric: Metric, estimate: Estimate) -> str:
-    return fixed(estimate.value * metric.scale, metric.decimals) + (" %" if metric.percent else "")
+def _span(metric: Metric, old: Estimate, new: Estimate, to: str) -> str:
+    """Print two values of a metric: each is a share with its sign, of others the unit is told once."""
+    unit = metric.unit if metric.higher_is_better is None and metric.unit else ""
+    values = [fixed(item.value * metric.scale, metric.decimals) + " %" * metric.percent for item in (old, new)]
+    return to.join(values) + (f" {unit}" if unit else "")
 
 
 def _compact(count: int) -> str:

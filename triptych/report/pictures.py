@@ -1,4 +1,4 @@
-"""Pictures inside the page: small, embedded once however often they are shown."""
+"""Pictures inside the page: small, embedded once however often they are shown; clips are with them, as filmstrips."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from PIL import Image
 from triptych.data.media import load_image
 from triptych.errors import DataError
 from triptych.group import Media
+from triptych.report.filmstrip import Filmstrips
 
 MAX_SIDE = 400
 """Longer sides are scaled down to this, in pixels."""
@@ -57,6 +58,7 @@ class Pictures:
 
     def __init__(self) -> None:
         self.embedded: dict[str, Embedded] = {}
+        self.strips = Filmstrips()
         self._num_bytes = 0
 
     def add(self, item: Media, root: Path, alt: str) -> Picture:

@@ -141,20 +141,28 @@ class Run:
     def data_root(self, stage: Stage, task: str = "") -> Path:
         """Return the folder that media paths of a stage are relative to.
 
-        It is the `root` of the configuration, else the folder of its rows (those of `task` in an evaluation), else the
-        run's own world.
+        It is the `root` of the task or of the configuration, else the folder of its rows (those of `task` in an
+        evaluation), else the run's own world.
         """
         config = stage.config
         tasks = [item for item in config.get("tasks") or () if isinstance(item, dict)]
-        named = [item.get("data") for item in tasks if item.get("name") == task] or [config.get("data")]
-        if config.get("root"):
-            candidates = [Path(str(config["root"]))]
+        tasks = [item for item in tasks if item.get("name") == task]
+        named = [item.get("data") for item in tasks] or [config.get("data")]
+        if roots := [root for item in (*tasks, config) if (root := item.get("root"))]:
+            candidates = [Path(str(root)) for root in roots[:1]]
         else:
             candidates = [Path(rows).parent for rows in named if isinstance(rows, str)]
-        # Paths in a configuration are relative to where the command ran, mostly the folder that holds `runs`.
-        bases = (Path(), *self.folder.resolve().parents[:2])
-        found = (base / path for path in candidates for base in bases if (base / path).is_dir())
-        return next(found, self.folder / "world")
+        return next((found for path in candidates if (found := self.find(path)).is_dir()), self.folder / "world")
+
+    def find(self, path: Path) -> Path:
+        """Return where a file or folder lies that a configuration names; as it is named, where it is nowhere.
+
+        Names are relative to where the command ran, mostly the folder that holds `runs`. Of a run that was moved, what
+        lay inside is looked for where the run is now.
+        """
+        places = [base / path for base in (Path(), *self.folder.resolve().parents[:2])]
+        places += [self.folder.joinpath(*path.parts[-depth:]) for depth in (1, 2)]
+        return next((place for place in places if place.exists()), path)
 
 
 def read_run(folder: Path) -> Run:

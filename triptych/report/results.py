@@ -3,51 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
 
 from triptych.report.figures import Dot, dot_figure
-from triptych.report.reading import Run, finite
+from triptych.report.metrics import KL, Metric, Table, all_metrics, tables
+from triptych.report.reading import Run, Stage, finite
 from triptych.report.wording import fixed
 
-MODELS = ("sft", "sft_on_chosen", "dpo", "mpo")
+MODELS = ("sft", "sft_on_chosen", "dpo", "mpo", "ppo")
 BASE = "sft"
-
-
-@dataclass(frozen=True)
-class Metric:
-    """One column of the result table."""
-
-    key: str
-    label: str
-    higher_is_better: bool
-    meaning: str
-    percent: bool = True
-
-    @property
-    def scale(self) -> float:
-        """Factor from the value on disk (a share of one) to the value printed."""
-        return 100.0 if self.percent else 1.0
-
-    @property
-    def decimals(self) -> int:
-        """Decimals printed."""
-        return 1 if self.percent else 2
-
-
-METRICS = (
-    Metric("accuracy", "Accuracy", True, "questions answered right"),
-    Metric("direct", "Direct", True, "questions answered right when only the answer is asked for"),
-    Metric("cot", "Chain of thought", True, "questions answered right after reasoning step by step"),
-    Metric("unparsed", "Unparsed", False, "answers in which no final answer can be found"),
-    Metric("hallucination", "Hallucination", False, "greedy descriptions with a claim the picture contradicts"),
-    Metric("hallucination_sampled", "Hallucination, sampled", False, "the same, sampled at temperature 1"),
-    Metric("coverage", "Coverage", True, "what is in the picture that the descriptions mention"),
-    Metric("cider", "CIDEr", True, "agreement with reference texts (Vedantam et al. 2015)", percent=False),
-)
+ALIGNED = ("mpo", "ppo")
+"""Models whose alignment a run is about; the first one measured is compared with the start model."""
 
 
 @dataclass(frozen=True)
@@ -109,11 +80,21 @@ def measured(run: Run) -> Estimates:
     for stage in run.stages.values():
         if stage.evaluates:
             found.setdefault(stage.evaluates, {}).update(stage.result)
+        if stage.evaluates and (kl := _divergence(run, stage)) is not None:
+            found[stage.evaluates].setdefault(KL, kl)
+    wanted = all_metrics(key for metrics in found.values() for key in metrics)
     estimates = {
-        model: {metric.key: estimate for metric in METRICS if (estimate := Estimate.read(metrics.get(metric.key)))}
+        model: {metric.key: estimate for metric in wanted if (estimate := Estimate.read(metrics.get(metric.key)))}
         for model, metrics in found.items()
     }
     return {model: estimates[model] for model in in_order(estimates) if estimates[model]}
+
+
+def _divergence(run: Run, stage: Stage) -> float | None:
+    """Return the divergence, at the end of its training on rewards, of the model that a stage evaluates."""
+    told = Path(str(stage.config.get("model", "")))
+    trained = run.stages.get(told.parent.name if told.name == "model" else stage.evaluates)  # models are STAGE/model
+    return finite(trained.result.get("last_kl")) if trained else None
 
 
 def in_order(models: Iterable[str]) -> list[str]:
@@ -122,9 +103,9 @@ def in_order(models: Iterable[str]) -> list[str]:
 
 
 def aligned(estimates: Estimates) -> str:
-    """Return the model compared with the start model: mpo, else the last one told; empty where there is none."""
+    """Return the model compared with the start model: mpo or ppo, else the last one told; empty where there is none."""
     others = [model for model in estimates if model != BASE]
-    return "mpo" if "mpo" in others else (others[-1] if others else "")
+    return next((model for model in ALIGNED if model in others), others[-1] if others else "")
 
 
 def difference(new: Estimate, old: Estimate) -> Estimate:
@@ -143,23 +124,47 @@ def difference(new: Estimate, old: Estimate) -> Estimate:
 
 def verdict(metric: Metric, gap: Estimate) -> str:
     """Return `better` or `worse` where the interval of a difference leaves out zero, else an empty string."""
-    if gap.low is None or gap.high is None or gap.low <= 0 <= gap.high:
+    if metric.higher_is_better is None or gap.low is None or gap.high is None or gap.low <= 0 <= gap.high:
         return ""
     return "better" if (gap.value > 0) == metric.higher_is_better else "worse"
 
 
 def measured_metrics(estimates: Estimates) -> list[Metric]:
     """Return the columns of the result table: what was measured of any model."""
-    return [metric for metric in METRICS if any(metric.key in values for values in estimates.values())]
+    keys = {key for values in estimates.values() for key in values}
+    return [metric for metric in all_metrics(keys) if metric.key in keys]
 
 
-def result_rows(run: Run, estimates: Estimates, differences: Estimates) -> list[Row]:
-    """Return the rows of the result table: every measured model, and those the recipe has yet to measure."""
+@dataclass(frozen=True)
+class ResultTable:
+    """Columns that belong together, and a row for each model."""
+
+    table: Table
+    rows: list[Row]
+
+
+def result_tables(run: Run, estimates: Estimates, differences: Estimates) -> list[ResultTable]:
+    """Return the result tables: every model, those the recipe has yet to measure too."""
+    return [
+        ResultTable(table, result_rows(run, estimates, differences, table.metrics))
+        for table in tables(measured_metrics(estimates))
+    ]
+
+
+def result_rows(
+    run: Run, estimates: Estimates, differences: Estimates, metrics: Sequence[Metric] | None = None
+) -> list[Row]:
+    """Return the rows of a result table: every measured model, and those the recipe has yet to measure.
+
+    Args:
+        metrics: the columns; None for all that were measured.
+    """
+    metrics = measured_metrics(estimates) if metrics is None else metrics
     expected = {stage.evaluates for stage in run.stages.values() if stage.evaluates}
     rows = []
     for model in in_order(expected | set(estimates)):
         gaps = differences.get(model, {})
-        cells = [_cell(metric, model, estimates, gaps.get(metric.key)) for metric in measured_metrics(estimates)]
+        cells = [_cell(metric, model, estimates, gaps.get(metric.key)) for metric in metrics]
         rows.append(Row(model, cells if model in estimates else []))
     return rows
 
@@ -169,7 +174,7 @@ def _cell(metric: Metric, model: str, estimates: Estimates, gap: Estimate | None
     if estimate is None:
         return None
     values = [other[metric.key].value for other in estimates.values() if metric.key in other]
-    best = (max if metric.higher_is_better else min)(values)
+    best = None if metric.higher_is_better is None else (max if metric.higher_is_better else min)(values)
     return Cell(
         value=fixed(estimate.value * metric.scale, metric.decimals),
         interval=interval_text(estimate, metric),
@@ -188,6 +193,22 @@ def interval_text(estimate: Estimate, metric: Metric) -> str:
 
 
 @dataclass(frozen=True)
+class Quantity:
+    """A number as a table prints it, with its interval where that is known."""
+
+    value: str = "–"
+    interval: str = ""
+
+
+def percent(estimate: Estimate | None) -> Quantity:
+    """Print a share."""
+    if estimate is None:
+        return Quantity()
+    metric = Metric("", "", None, "")
+    return Quantity(f"{fixed(100 * estimate.value)} %", interval_text(estimate, metric))
+
+
+@dataclass(frozen=True)
 class Plot:
     """A titled drawing with a sentence on how to read it."""
 
@@ -197,9 +218,11 @@ class Plot:
 
 
 def result_plots(estimates: Estimates) -> list[Plot]:
-    """Draw one dot plot for each metric, with the start model as a thin line through it."""
+    """Draw one dot plot for each metric, with the start model as a thin line through it; of video tasks for a few."""
     plots = []
-    for metric in METRICS:
+    for metric in measured_metrics(estimates):
+        if not metric.plotted or (metric.table and not metric.glance):
+            continue
         shown = {model: values[metric.key] for model, values in estimates.items() if metric.key in values}
         if not shown:
             continue
@@ -213,15 +236,14 @@ def result_plots(estimates: Estimates) -> list[Plot]:
             )
             for model, estimate in shown.items()
         ]
-        unit = ", %" if metric.percent else ""
         told = "; ".join(f"{dot.label} {fixed(dot.value, metric.decimals)}" for dot in dots)
         base = shown.get(BASE)
         svg = dot_figure(
             f"result-{metric.key}",
             dots,
-            description=f"{metric.label}{unit}: {told}",
+            description=f"{metric.full_label}: {told}",
             reference=base.value * metric.scale if base else None,
         )
-        arrow = "more is better" if metric.higher_is_better else "less is better"
-        plots.append(Plot(metric.label + unit, arrow, svg))
+        reading = {True: "more is better", False: "less is better", None: metric.meaning}[metric.higher_is_better]
+        plots.append(Plot(metric.full_label, reading, svg))
     return plots

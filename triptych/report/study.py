@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
+from triptych.report.metrics import Metric, Table, all_metrics, tables
 from triptych.report.reading import Run, finite
-from triptych.report.results import METRICS, Estimate, Metric, in_order, interval_text
+from triptych.report.results import Estimate, in_order, interval_text
 from triptych.report.wording import fixed, number
+
+
+@dataclass(frozen=True)
+class StudyTable:
+    """Columns that belong together, over several seeds."""
+
+    table: Table
+    rows: list[tuple[str, list[tuple[str, str, str] | None]]]
+    """For each model, a (value, interval, values of the seeds) for each metric."""
 
 
 @dataclass(frozen=True)
@@ -15,9 +26,7 @@ class Study:
     """The same recipe over several seeds, as the report prints it."""
 
     num_seeds: int
-    metrics: list[Metric]
-    rows: list[tuple[str, list[tuple[str, str, str] | None]]]
-    """For each model, a (value, interval, values of the seeds) for each metric."""
+    tables: list[StudyTable]
     differences: list[tuple[str, str, str]]
     targets: list[tuple[str, str, str, str, bool]]
     """Name, value, interval, target, whether it is met."""
@@ -29,15 +38,25 @@ def read_study(run: Run) -> Study | None:
     if not isinstance(told, dict):
         return None
     models = {model: values for model, values in told.items() if isinstance(values, dict)}
-    metrics = [metric for metric in METRICS if any(metric.key in values for values in models.values())]
-    rows = [(name, [_cell(metric, models[name].get(metric.key)) for metric in metrics]) for name in in_order(models)]
+    keys = {str(key) for values in models.values() for key in values}
+    known = all_metrics(keys)
+    shown = [
+        StudyTable(table, _rows(models, table.metrics))
+        for table in tables(metric for metric in known if metric.key in keys)
+    ]
     differences = [
-        (str(name), *_in_unit(str(name), estimate))
+        (str(name), *_in_unit(str(name), estimate, known))
         for name, item in _items(run.study.get("differences"))
         if (estimate := Estimate.read(item))
     ]
     targets = [_target(item) for item in run.study.get("targets") or () if isinstance(item, dict)]
-    return Study(int(finite(run.study.get("seeds")) or 0), metrics, rows, differences, targets)
+    return Study(int(finite(run.study.get("seeds")) or 0), shown, differences, targets)
+
+
+def _rows(
+    models: dict[str, dict[str, Any]], metrics: list[Metric]
+) -> list[tuple[str, list[tuple[str, str, str] | None]]]:
+    return [(name, [_cell(metric, models[name].get(metric.key)) for metric in metrics]) for name in in_order(models)]
 
 
 def _items(value: Any) -> list[tuple[Any, Any]]:
@@ -57,9 +76,10 @@ def _cell(metric: Metric, item: Any) -> tuple[str, str, str] | None:
     )
 
 
-def _in_unit(name: str, estimate: Estimate) -> tuple[str, str]:
+def _in_unit(name: str, estimate: Estimate, metrics: list[Metric]) -> tuple[str, str]:
     """Print a named difference: in points where the name tells of a metric that is a share, else as it is."""
-    metric = max((m for m in METRICS if m.key in name), key=lambda m: len(m.key), default=None)
+    named = (metric for metric in metrics if re.search(rf"(?<!\w){re.escape(metric.key)}(?!\w)", name))
+    metric = max(named, key=lambda metric: len(metric.key), default=None)
     if metric is None:
         interval = "" if estimate.low is None else f"{number(estimate.low)} – {number(estimate.high)}"
         return number(estimate.value), interval

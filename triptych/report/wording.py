@@ -37,6 +37,15 @@ def duration(seconds: float) -> str:
     return f"{total} s"
 
 
+def clock(seconds: float) -> str:
+    """Print a moment of a video: 0.4 s, 59.9 s, 1:05, 2:03:09."""
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    hours, rest = divmod(round(seconds), 3600)
+    minutes = f"{rest // 60:02}" if hours else str(rest // 60)
+    return f"{hours}:{minutes}:{rest % 60:02}" if hours else f"{minutes}:{rest % 60:02}"
+
+
 def shorten(text: str, limit: int = MAX_CHARACTERS) -> str:
     """Cut a long text, saying how much is left out."""
     if len(text) <= limit:

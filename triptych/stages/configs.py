@@ -1,4 +1,4 @@
-"""Configuration of every stage: typed, flat, and named as TRL names things.
+"""Configurations of the training stages: typed, flat, and named as TRL names things.
 
 The doc string under a field is its help text on the command line. Defaults come from the papers, which are named.
 """
@@ -10,11 +10,7 @@ from typing import Any, Literal
 
 from triptych.engine.settings import TrainingConfig
 from triptych.errors import TriptychError
-from triptych.generation.settings import Backend
 from triptych.objectives.names import CONVENTIONS, LOSSES, PARAMETERS
-
-BENCHMARK_TASKS = ("generative", "generic", "temporal", "consistency")
-"""Names of generative tasks whose results bear the names of the aspects alone; they make the mean of the five."""
 
 
 @dataclass(kw_only=True)
@@ -204,115 +200,3 @@ class MpoConfig(TrainingConfig):
         """Sum of the weights of all terms but sft; 1 where there is no other."""
         weights = zip(self.loss_type, self.loss_weights, strict=True)
         return sum(weight for name, weight in weights if name != "sft") if self.loss_type != ["sft"] else 1.0
-
-
-@dataclass(kw_only=True)
-class Task:
-    """One measurement of an evaluation."""
-
-    name: str
-    """Name of the result: direct, cot, describe, or your own."""
-    data: str
-    """Rows with prompts and answers, or reference texts (description, retrieval); or annotations, see `layout`."""
-    root: str = ""
-    """Data root of the media paths; where empty, the one of the evaluation, or the folder of the rows."""
-    layout: Literal[
-        "", "video_chatgpt", "msvd_qa", "msrvtt_qa", "activitynet_qa", "msvd", "msrvtt", "ucf101", "hmdb51"
-    ] = ""
-    """Annotations of a benchmark in place of rows: how they are written; see docs/video-evaluation.md."""
-    question: str = ""
-    """layout of captions or classes: what is asked of each video; a wording of ours where empty."""
-    kind: Literal["accuracy", "vqa", "description", "generative", "video_qa", "retrieval", "actions"] = "accuracy"
-    """accuracy checks answers; vqa compares with ten human answers in meta.answers; description scores free text; the
-    others, of videos, are in docs/video-evaluation.md."""
-    answer_style: Literal["final_answer", "boxed", "direct"] = "direct"
-    """How an answer is marked in the text."""
-    answer_kind: Literal["auto", "number", "choice", "yes_no", "text", "list", "expression"] = "auto"
-    """What an answer is; auto infers it from each truth."""
-    scorer: str = ""
-    """description: function that checks a text against its row, as module:function; generative, video_qa: the truth
-    that the judge is measured by, where there is one."""
-    judged: bool = True
-    """generative, video_qa: ask the judge; without it the scorer, or the rules for short answers, stand alone."""
-    aspects: list[Literal["correctness", "detail", "context", "temporal", "consistency"]] = field(
-        default_factory=lambda: ["correctness", "detail", "context"]
-    )
-    """generative: what answers are scored in; consistency needs a second wording in meta.paraphrase."""
-    similarity: str = ""
-    """retrieval, actions: how texts are compared: module:function, clip:MODEL, or tf-idf where empty."""
-    by: Literal["text", "likelihood"] = "text"
-    """actions: compare the answer with the names of the classes, or rank these by likelihood (backend local)."""
-    temperature: float = 0.0
-    """0 decodes greedily."""
-    max_new_tokens: int = 64
-    """Most tokens of an answer."""
-    limit: int = 0
-    """Use only the first rows; 0 uses all."""
-    cot_prompt: Literal["", "plain", "knowledge", "visual", "grounded"] = ""
-    """Wrap questions in this chain-of-thought instruction."""
-
-    def __post_init__(self) -> None:
-        _check_at_least(0, self, "limit")
-        if not self.aspects or len(set(self.aspects)) < len(self.aspects):
-            raise TriptychError(f"aspects of the task {self.name!r} names none, or one twice.")
-        if self.question and not self.layout:
-            raise TriptychError("`question` is for annotations, with `layout`; rows bring their prompts.")
-
-
-@dataclass(kw_only=True)
-class EvaluateConfig:
-    """Measures a model."""
-
-    model: str
-    """Folder of the model."""
-    out: str
-    """Run directory of the evaluation."""
-    tasks: list[Task] = field(default_factory=list)
-    """What is measured."""
-    data: str = ""
-    """Rows with answers: short for one more task named accuracy, with direct answers."""
-    root: str = ""
-    """Data root of the media paths; the folder of each task's rows where empty."""
-    seed: int = 0
-    """Seed of sampled answers."""
-    block_size: int = 1024
-    """Prompts answered and stored at once."""
-    batch_sequences: int = 256
-    """Sequences decoded together."""
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    """Precision of the model."""
-    backend: Backend = field(default_factory=Backend)
-    """The engine that answers: our sampler, a server, or vLLM."""
-    judge: str = ""
-    """Model that grades answers (generative, video_qa); where empty, the model that is measured."""
-    judge_backend: Backend = field(default_factory=Backend)
-    """The engine of the judge, where one is named."""
-    judge_max_new_tokens: int = 128
-    """Most tokens of a reply of the judge."""
-
-    def __post_init__(self) -> None:
-        _check_at_least(1, self, "block_size", "batch_sequences", "judge_max_new_tokens")
-        if not self.tasks and not self.data:
-            raise TriptychError("There is nothing to measure: give `data`, or a list of `tasks`.")
-        names = [task.name for task in self.all_tasks]
-        if len(set(names)) != len(names):
-            raise TriptychError(f"Two tasks have the same name: {', '.join(names)}.")
-        if self.backend.kind != "local" and any(task.by == "likelihood" for task in self.tasks):
-            raise TriptychError("by: likelihood needs the probabilities that backend.kind: local alone tells.")
-        own = [task for task in self.all_tasks if task.kind == "generative" and task.name in BENCHMARK_TASKS]
-        aspects = [aspect for task in own for aspect in task.aspects]
-        if len(set(aspects)) < len(aspects):
-            named = ", ".join(task.name for task in own)
-            raise TriptychError(f"Two of the tasks {named} score the same aspect; give one of them another name.")
-
-    @property
-    def all_tasks(self) -> list[Task]:
-        """The tasks, with the one that `data` stands for."""
-        return self.tasks + ([Task(name="accuracy", data=self.data)] if self.data else [])
-
-
-def _check_at_least(least: int, config: Task | EvaluateConfig, *names: str) -> None:
-    """Refuse settings below what they can be."""
-    for name in names:
-        if getattr(config, name) < least:
-            raise TriptychError(f"{name} is {getattr(config, name)}; it must be at least {least}.")

@@ -22,6 +22,7 @@ from typing import Any
 import torch
 
 from triptych.data.batches import plan_by_tokens, plan_steps
+from triptych.data.frame_cache import frame_cache_in
 from triptych.engine.distributed import is_main, on_main, own_rows, world_size
 from triptych.engine.encode import Encoder
 from triptych.engine.estimate import estimate
@@ -42,7 +43,7 @@ from triptych.objectives.names import CONVENTIONS, LOSSES, Convention
 from triptych.objectives.preference import PairLogps
 from triptych.stages.configs import MpoConfig as Config
 
-IGNORED = ("out", "reference_cache", "feature_cache", "logging_steps")
+IGNORED = ("out", "reference_cache", "feature_cache", "frame_cache", "logging_steps")
 """Settings that change no result."""
 
 
@@ -56,7 +57,8 @@ def run(config: Config) -> dict[str, Any]:
     model = load_start_model(config.model, config)
     processor = load_processor(config.model)
     disable_dropout(model)
-    encoder, mix = Encoder(processor, model.config), Mix(**config.mix)
+    encoder = Encoder(processor, model.config, frame_cache_in(config.frame_cache))
+    mix = Mix(**config.mix)
     lengths = on_main(lambda: check_before_training(encoder, pairs, config.row_tokens))
     steps = _plan(config, pairs, lengths)
     live = _live_reference(config, model, encoder)

@@ -11,6 +11,7 @@ Rows are read as a stream and worked on in blocks, by this process, several, or 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from functools import partial
 from importlib.metadata import version
@@ -19,7 +20,9 @@ from typing import Any
 
 from triptych.config import config_dict
 from triptych.data.card import write_data_card
+from triptych.data.media_check import check_media
 from triptych.data.rows import iter_groups
+from triptych.data.shortfall import few_pairs
 from triptych.engine.blocks import Block, Work, run_blocks
 from triptych.engine.inputs import data_root, input_fingerprints
 from triptych.engine.run import RunDirectory
@@ -28,8 +31,6 @@ from triptych.errors import DataError, TriptychError
 from triptych.feedback.ai_feedback import AiFeedbackMaker
 from triptych.feedback.answers import AnswerRule
 from triptych.feedback.claims import FunctionClaims, ModelClaims
-from triptych.feedback.context import Narrator
-from triptych.feedback.judge import JUDGE_PROMPT, FunctionJudge, Judge
 from triptych.feedback.maker import PairMaker
 from triptych.feedback.makers import CorrectnessMaker, DropoutNtpMaker
 from triptych.feedback.rlaif_v import RlaifVMaker
@@ -38,10 +39,10 @@ from triptych.generation.backends import make_generator
 from triptych.generation.protocol import Codec, Generator, Request, Sample, SamplingParams
 from triptych.generation.settings import SPEED_SETTINGS, Backend
 from triptych.generation.store import StoredGenerator
-from triptych.stages.pairs_config import JudgeSettings
+from triptych.stages.judges import make_judge, make_narrator
 from triptych.stages.pairs_config import PairsConfig as Config
 
-IGNORED = ("out", "engine", "workers", *SPEED_SETTINGS, *(f"labeller_{name}" for name in SPEED_SETTINGS))
+IGNORED = ("out", "engine", "workers", "frame_cache", *SPEED_SETTINGS, *(f"labeller_{name}" for name in SPEED_SETTINGS))
 """Settings that change no result."""
 
 
@@ -52,6 +53,8 @@ def run(config: Config) -> dict[str, Any]:
         return directory.done
     root = data_root(config.data, config.root)
     num_rows, media = _check(config)
+    if media and (config.model or config.labeller):
+        check_media((group, root, config.data) for group in iter_groups(config.data))
     path = run_blocks(
         directory.path,
         "pairs.jsonl",
@@ -63,6 +66,8 @@ def run(config: Config) -> dict[str, Any]:
         stored=directory.record_time,
     )
     counts = describe_pairs(iter_groups(path))
+    if warning := few_pairs(iter_groups(path)):
+        print(f"Warning: {warning}", file=sys.stderr)
     write_data_card(directory.path, _facts(config, counts, media, directory.seconds))
     return directory.finish(counts | {"root": str(root)})
 
@@ -100,7 +105,8 @@ def _make_work(config: Config, root: Path) -> Work:
 def _generator(config: Config, model: str, backend: Backend) -> Generator:
     if not model:
         return NoGenerator()
-    return make_generator(model, backend, dtype=config.dtype, batch_sequences=config.batch_sequences)
+    settings = {"dtype": config.dtype, "batch_sequences": config.batch_sequences, "frame_cache": config.frame_cache}
+    return make_generator(model, backend, **settings)
 
 
 def _stored(generator: Generator, block: Block) -> Generator:
@@ -150,7 +156,10 @@ def _maker(config: Config, labeller: Generator) -> PairMaker:
         )
     if config.method == "ai_feedback":
         return AiFeedbackMaker(
-            **drawing, judge=_judge(config), narrator=_narrator(config.judge, config.seed), judging=labeller
+            **drawing,
+            judge=make_judge(config.judge, config.seed),
+            narrator=make_narrator(config.judge, config.seed),
+            judging=labeller,
         )
     return DropoutNtpMaker(
         **drawing,
@@ -158,21 +167,6 @@ def _maker(config: Config, labeller: Generator) -> PairMaker:
         replace_rejected=config.replace_rejected,
         options=_settings(config, "keep_ratio", "num_negatives", "with_media", "min_difference"),
     )
-
-
-def _judge(config: Config) -> Judge | FunctionJudge:
-    settings = config.judge
-    if settings.function:
-        return FunctionJudge(settings.function)
-    params = SamplingParams(temperature=0.0, max_new_tokens=settings.max_new_tokens)
-    return Judge(settings.by, settings.prompt or JUDGE_PROMPT, params, config.seed, settings.min_confidence)
-
-
-def _narrator(settings: JudgeSettings, seed: int) -> Narrator | None:
-    if settings.function or not settings.context:
-        return None
-    params = SamplingParams(temperature=0.0, max_new_tokens=settings.context_tokens)
-    return Narrator(settings.context_request, settings.context_frames, params, seed)
 
 
 def _settings(config: Config, *names: str) -> dict[str, Any]:

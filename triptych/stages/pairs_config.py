@@ -16,22 +16,27 @@ POSITIVE = ("num_samples", "num_negatives", "min_gap", "block_size", "batch_sequ
 class JudgeSettings:
     """How a judge compares two answers (VLM-RLAIF, arXiv:2402.03746)."""
 
-    by: Literal["text", "likelihood"] = "text"
-    """Reads the judge's reply, or compares the probabilities of A and B as its first token (engine local only)."""
+    by: Literal["text", "likelihood", "answer"] = "text"
+    """text: reads the judge's reply. likelihood: compares the probabilities of A and B as its first token. answer: asks
+    the question itself, with the context, and compares the probabilities of both answers. The last two need the engine
+    local."""
     function: str = ""
     """Judges in place of a model, as module:function of two answers and their row: where the truth is known."""
     prompt: str = ""
-    """What it is asked, with {context}, {question}, {first} and {second}; where empty, the one that comes with us."""
+    """What it is asked, with {context}, {question}, {first} and {second} (by answer: the first two); where empty, the
+    one that comes with us."""
     max_new_tokens: int = 128
     """Most tokens of a reply."""
     min_confidence: float = 0.5
-    """likelihood: a letter that is less probable than this is a tie."""
+    """likelihood, answer: where the better one has less of the probability than this, it is a tie."""
     context: bool = True
     """Give the judge a narrative of the media: captions of the clips of a video, by the judge itself."""
     context_request: str = "Describe the video in detail."
     """What the captions are asked for with."""
     context_frames: int = 20
     """Most frames of a clip."""
+    context_total_frames: int = 0
+    """Frames of a video in all its clips; 0 takes those that its row shows, as in the paper."""
     context_tokens: int = 256
     """Most tokens of a caption."""
 
@@ -116,6 +121,8 @@ class PairsConfig:
     """Sequences decoded together."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Precision of the model."""
+    frame_cache: str = ""
+    """Folder of stored frames of video files; where empty they are decoded each time."""
     backend: Backend = field(default_factory=Backend)
     """The engine that answers: our sampler, a server, or vLLM."""
     engine: Literal["local", "ray"] = "local"

@@ -12,10 +12,10 @@ from triptych.objectives.rl_names import GroupScale, KlEstimator, TokenAverage
 _POSITIVE = (
     "prompts_per_step", "num_samples", "max_new_tokens", "num_ppo_epochs", "batch_sequences", "kl_horizon",
     "cliprange", "cliprange_value", "score_clip", "kl_target", "kl_limit", "value_limit", "approx_kl_limit",
-    "reward_scale",
+    "reward_scale", "temperature",
 )  # fmt: skip
 """Settings that must be above 0 where they are set."""
-_NOT_NEGATIVE = ("kl_coef", "vf_coef", "missing_eos_penalty", "length_penalty", "critic_lora_r")
+_NOT_NEGATIVE = ("kl_coef", "vf_coef", "entropy_coef", "missing_eos_penalty", "length_penalty", "critic_lora_r")
 
 
 @dataclass(kw_only=True)
@@ -53,6 +53,9 @@ class PpoConfig(TrainingConfig):
     """Answers per prompt; at least 2 for rloo and grpo."""
     max_new_tokens: int = 896
     """Most tokens of an answer."""
+    temperature: float = 1.0
+    """Divides the logits when answers are drawn, and in the probabilities of policy and reference: the policy that is
+    trained is the one at this temperature."""
     batch_sequences: int = 256
     """Most answers drawn together; memory grows with it."""
     num_ppo_epochs: int = 2
@@ -88,6 +91,8 @@ class PpoConfig(TrainingConfig):
     """grpo: divide by the standard deviation of a prompt's rewards; none: do not (Dr. GRPO)."""
     cliprange: float = 0.2
     """The ratio of new to old probability earns nothing beyond 1 +- this."""
+    entropy_coef: float = 0.0
+    """Weight of a bonus for the entropy of the policy at each token; of rloo for its sum over an answer."""
     average: TokenAverage = "token"
     """What a token weighs in an update: see docs/rlaif-objectives.md (ppo, grpo)."""
 
@@ -101,6 +106,10 @@ class PpoConfig(TrainingConfig):
     critic_lora_r: int = 0
     """Rank of the critic's own adapters; 0: its body stands still and only its head is trained, at hardly any cost. The
     paper: 64."""
+
+    critic: str = ""
+    """File of a critic to go on with (ppo), the critic.safetensors of a run that arranged it alike; where empty, a new
+    one."""
 
     kl_limit: float | None = 200.0
     """Training stops where answers are further from the reference, in nats per answer."""
@@ -131,6 +140,8 @@ class PpoConfig(TrainingConfig):
             raise TriptychError(
                 f"{self.algorithm} compares the answers to a prompt with each other; set num_samples to 2 or more."
             )
+        if self.algorithm != "ppo" and self.critic:
+            raise TriptychError(f"{self.algorithm} has no critic; leave `critic` out.")
         if self.algorithm == "grpo" and self.kl_estimator in ("k1", "k1_clamped"):
             raise TriptychError(
                 f"In grpo the divergence is a term of the loss, and {self.kl_estimator} has no gradient there that "
@@ -141,7 +152,10 @@ class PpoConfig(TrainingConfig):
                 "lora_dropout would make the policy another one than that which drew the answers; leave it at 0."
             )
         if self.cpu_offload:
-            raise TriptychError("This stage keeps whole models on every GPU; leave cpu_offload out.")
+            raise TriptychError(
+                "Answers are drawn with the whole policy on every GPU, which is what cpu_offload would spare; leave it "
+                "out. A policy that does not fit may do so with load_in_4bit."
+            )
 
     @property
     def estimator(self) -> KlEstimator:

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from triptych.engine.actor_critic import ActorCritic
 from triptych.engine.loop import TrainingLoop
-from triptych.engine.rollouts import Drawn
+from triptych.engine.rollouts import Drawn, PackedAnswers
 from triptych.objectives.advantages import gae, grpo_advantages, rloo_advantages, spread, whiten
 from triptych.objectives.kl import kl_loss, token_kl
 from triptych.objectives.ppo import (
@@ -133,7 +134,7 @@ class Updater:
         config, rollout = self._config, experience.rollout
         drawn, rows = [experience.drawn[n] for n in prompts], self._answers(prompts)
         packed = self._roles.packer.pack(drawn)
-        logps = _padded(packed.by_answer(self._loop.forward(self._roles.policy_logps, packed.batch)))
+        logps, entropies = self._policy(packed)
         of_rows = (rows, slice(logps.shape[1]))
         mask, old_logps = rollout.completion_mask[of_rows], rollout.per_token_logps[of_rows]
         advantages = experience.advantages[of_rows]
@@ -142,12 +143,15 @@ class Updater:
             divergence = kl_loss(logps, rollout.ref_per_token_logps[of_rows], mask, estimator=config.estimator)
         if config.algorithm == "rloo":
             logps, old_logps = completion_logps(logps, mask), completion_logps(old_logps, mask)
+            entropies = completion_logps(entropies, mask) if entropies is not None else None
             mask, advantages = mask[:, :1], advantages[:, :1]
         weights = token_weights(mask, "token" if config.algorithm == "rloo" else config.average, size)
         policy = policy_loss(logps, old_logps, advantages, mask, cliprange=config.cliprange)
         loss = weighted_sum(policy.loss, weights)
         if divergence is not None:
             loss = loss + kl_coef * weighted_sum(divergence, weights)
+        if entropies is not None:
+            loss = loss - config.entropy_coef * weighted_sum(entropies, weights)
         value = None
         if experience.states is not None:  # the critic's body stands still, and nothing of it is computed again
             values = [self._roles.critic.values(experience.states[row]) for row in rows]
@@ -159,7 +163,14 @@ class Updater:
             values = packed.by_answer(self._loop.forward(self._roles.values, packed.batch))
             value = self._value_loss(experience, rows, values)
             self._loop.backward(config.vf_coef * weighted_sum(value.loss, weights), packed.batch)
-        return update_metrics(policy, weights, mask, size, value=value)
+        return update_metrics(policy, weights, mask, size, value=value, entropies=entropies)
+
+    def _policy(self, packed: PackedAnswers) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Return log-probabilities (B, T) and, where there is a bonus for them, the entropies of the policy."""
+        if not self._config.entropy_coef:
+            return _padded(packed.by_answer(self._loop.forward(self._roles.policy_logps, packed.batch))), None
+        scores = self._loop.forward(partial(self._roles.policy_scores, entropies=True), packed.batch)
+        return _padded(packed.by_answer(scores.per_token_logps)), _padded(packed.by_answer(scores.entropies))
 
     def _value_loss(self, experience: Experience, rows: Sequence[int], values: Sequence[torch.Tensor]) -> ValueLoss:
         padded = _padded(values)

@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from triptych.data.frame_cache import frame_cache_in
+from triptych.data.media_check import check_media
+from triptych.engine.distributed import on_main
 from triptych.engine.encode import Encoder
 from triptych.engine.families import backbone_of
 from triptych.engine.inputs import input_fingerprints
@@ -25,18 +28,22 @@ from triptych.objectives.language import token_loss
 from triptych.stages.configs import PretrainConfig as Config
 from triptych.stages.sources import Item, Mixture, read_mixture
 
+IGNORED = ("out", "frame_cache", "logging_steps")
+"""Settings that change no result."""
+
 
 def run(config: Config) -> dict[str, Any]:
     """Pre-train and return what `done.json` says of it."""
     paths = [source.path for source in config.sources] + ([config.init] if config.init else [])
-    directory = RunDirectory(config.out, config, inputs=input_fingerprints(paths), ignore=("out", "logging_steps"))
+    directory = RunDirectory(config.out, config, inputs=input_fingerprints(paths), ignore=IGNORED)
     if directory.done is not None:
         return directory.done
     if not config.max_steps:
         raise TriptychError("Pre-training draws from an endless mixture; set max_steps.")
     mixture = read_mixture(config.sources, config.max_steps * config.items_per_step, config.seed)
+    on_main(lambda: check_media(mixture.drawn_rows()))
     model, processor = _model(config, mixture)
-    encoder = Encoder(processor, model.config)
+    encoder = Encoder(processor, model.config, frame_cache_in(config.frame_cache))
     model = prepare_model(model, config, encoder)
     loop = TrainingLoop(directory, model, config, num_steps=config.max_steps, title="pretrain")
 

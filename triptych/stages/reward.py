@@ -13,14 +13,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from textwrap import shorten
 from typing import Any
 
 import torch
 
 from triptych.data.batches import plan_steps
 from triptych.data.files import encode_line, write_bytes_atomic, write_text_atomic
-from triptych.data.held_out import Located, hold_out, in_both
+from triptych.data.frame_cache import frame_cache_in
+from triptych.data.held_out import Located, hold_out, refuse_shared
 from triptych.engine.distributed import is_main, on_main, world_size
 from triptych.engine.encode import Encoder
 from triptych.engine.estimate import estimate
@@ -39,10 +39,9 @@ from triptych.models.reward_loading import start_reward_model
 from triptych.objectives.reward import RewardLoss, pair_metrics, reward_loss
 from triptych.stages.reward_config import RewardConfig as Config
 
-IGNORED = ("out", "feature_cache", "logging_steps")
+IGNORED = ("out", "feature_cache", "frame_cache", "logging_steps")
 """Settings that change no result."""
 HELD_OUT, RELIABILITY = "held_out.jsonl", "reliability.svg"
-_SHOWN = 3
 
 
 def run(config: Config) -> dict[str, Any]:
@@ -56,7 +55,7 @@ def run(config: Config) -> dict[str, Any]:
     model = load_start_model(config.model, config, start_reward_model)
     processor = load_processor(config.model)
     disable_dropout(model)
-    encoder = Encoder(processor, model.config.base_config)
+    encoder = Encoder(processor, model.config.base_config, frame_cache_in(config.frame_cache))
     lengths = on_main(lambda: check_before_training(encoder, [*pairs, *apart], config.row_tokens))
     steps = _plan(config, pairs)
     model = prepare_model(model, config, encoder)
@@ -84,23 +83,16 @@ def split_pairs(config: Config) -> tuple[list[PairRow], list[PairRow]]:
         TriptychError: all pairs would be held out.
     """
     pairs = read_pairs(config.data, config.root)
+    most = config.max_pairs or None
     if config.eval_data:
         apart = [replace(row, name=f"eval {row.name}") for row in read_pairs(config.eval_data, config.root)]
-        if shared := in_both(list(_groups(pairs).values()), list(_groups(apart).values())):
-            examples = ", ".join(shorten(name, 80) for name in shared[:_SHOWN])
-            raise DataError(
-                f"{len(shared)} picture(s), video(s) or prompt(s) are trained on too, such as {examples}; accuracy on "
-                "them would say nothing of new ones.",
-                remedy="Take their rows out of `data` or of `eval_data`.",
-                kind="held_out_media",
-                file=", ".join(config.eval_data),
-            )
-        return pairs, apart
+        refuse_shared(list(_groups(pairs).values()), list(_groups(apart).values()), config.eval_data)
+        return pairs[:most], apart
     if not config.eval_share:
-        return pairs, []
+        return pairs[:most], []
     groups = _groups(pairs)
     is_out = dict(zip(groups, hold_out(list(groups.values()), config.eval_share), strict=True))
-    return [row for row in pairs if not is_out[row.name]], [row for row in pairs if is_out[row.name]]
+    return [row for row in pairs if not is_out[row.name]][:most], [row for row in pairs if is_out[row.name]]
 
 
 def backward_step(

@@ -30,6 +30,8 @@ class RewardConfig(TrainingConfig):
     """File of groups with pairs, or a list of such files."""
     root: str = ""
     """Data root of the media paths; where empty, the one `pairs` worked with, or the folder of each file."""
+    max_pairs: int = 0
+    """Train on the first pairs alone, of those that are not held out; 0 takes all."""
     eval_share: float = 0.1
     """Share of the pictures and videos whose pairs are held out; which ones, their paths decide, not the seed."""
     eval_data: str | list[str] = field(default_factory=list)
@@ -52,6 +54,8 @@ class RewardConfig(TrainingConfig):
         super().__post_init__()
         self.data = [self.data] if isinstance(self.data, str) else self.data
         self.eval_data = [self.eval_data] if isinstance(self.eval_data, str) else self.eval_data
+        if self.max_pairs < 0:
+            raise TriptychError(f"max_pairs is {self.max_pairs}; it must not be negative.")
         if not 0 <= self.eval_share < 1:
             raise TriptychError(f"eval_share is {self.eval_share}; it must be at least 0 and below 1.")
         if self.eval_steps < 0 or self.eval_steps % self.logging_steps:

@@ -18,31 +18,39 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from triptych.data.frame_cache import frame_cache_in
+from triptych.data.media_check import check_media
 from triptych.engine.distributed import is_main, on_main
 from triptych.engine.encode import Encoder
-from triptych.engine.families import backbone_of
+from triptych.engine.families import Family, backbone_of
+from triptych.engine.features import FeatureSource, frozen_features
 from triptych.engine.inputs import input_fingerprints
 from triptych.engine.loop import TrainingLoop, load_start_model, prepare_model
 from triptych.engine.paths import completion_paths, units_by_media
+from triptych.engine.plain import PlainBatch
 from triptych.engine.run import RunDirectory
-from triptych.engine.scoring import can_attend_by_block, score
-from triptych.engine.trie import TokenPath, pack
+from triptych.engine.scoring import Scores, can_attend_by_block, score
+from triptych.engine.trie import PackedBatch, TokenPath, pack
 from triptych.models.loading import load_processor
 from triptych.objectives.language import token_loss
 from triptych.stages.curriculum import Phase, Plan, plan_training
 from triptych.stages.sft_config import SftConfig as Config
 from triptych.stages.sources import Item, Mixture
 
+IGNORED = ("out", "frame_cache", "logging_steps")
+"""Settings that change no result."""
+
 
 def run(config: Config) -> dict[str, Any]:
     """Fine-tune and return what `done.json` says of it."""
     sources = [*config.sources, *(source for part in config.curriculum for source in part.sources)]
     inputs = input_fingerprints([config.model, *(source.path for source in sources)])
-    directory = RunDirectory(config.out, config, inputs=inputs, ignore=("out", "logging_steps"))
+    directory = RunDirectory(config.out, config, inputs=inputs, ignore=IGNORED)
     if directory.done is not None:
         return directory.done
     processor = load_processor(config.model)
     plan = plan_training(config, processor.tokenizer, directory.path)
+    on_main(lambda: check_media(plan.mixture.drawn_rows()))
     if config.curriculum and is_main():
         print(plan.describe(), file=sys.stderr)
     for phase in plan.phases_left(directory.path):
@@ -58,8 +66,9 @@ def _train(phase: Phase, plan: Plan, directory: RunDirectory, processor: Any) ->
     """Train the parts of a phase one after the other and return the loop of the last."""
     settings = phase.parts[0].config
     model = load_start_model(phase.model, settings)
-    encoder = Encoder(processor, model.config)
+    encoder = Encoder(processor, model.config, frame_cache_in(settings.frame_cache))
     model = prepare_model(model, settings, encoder)
+    source = frozen_features(model, encoder.family)
     for part in phase.parts:
         config, named = part.config, {"part": part.name} if part.name else {}
         loop = TrainingLoop(directory, model, config, num_steps=plan.num_steps, span=part.span, title="sft")
@@ -70,10 +79,15 @@ def _train(phase: Phase, plan: Plan, directory: RunDirectory, processor: Any) ->
             for rows in encoded:
                 by_block = can_attend_by_block(loop.model, encoder.family)
                 batch = pack(units_by_media(rows), config.row_tokens, by_block=by_block)
-                scores = loop.forward(score, loop.model, encoder.family, batch)
+                scores = loop.forward(_score, loop.model, encoder.family, batch, source)
                 loop.backward(token_loss(scores.per_token_logps[batch.path_targets], num_targets), batch)
             loop.update(**named, **plan.mixture.frequencies(step, config.items_per_step))
     return loop
+
+
+def _score(model: Any, family: Family, batch: PackedBatch | PlainBatch, source: FeatureSource | None) -> Scores:
+    """Score a batch; features of a tower that stands still are computed once for all steps."""
+    return score(model, family, batch, source.features(batch.media) if source else None)
 
 
 def _hand_over(loop: TrainingLoop, processor: Any, folder: Path) -> None:

@@ -28,11 +28,12 @@ class Item:
 
 @dataclass(frozen=True)
 class SourceRows:
-    """One source as read: its name in metrics, its rows, and the data root of their media."""
+    """One source as read: its name in metrics, its rows, the data root of their media, and the file of the rows."""
 
     name: str
     groups: list[Group]
     root: Path
+    file: str
 
 
 class Mixture:
@@ -57,6 +58,12 @@ class Mixture:
     def frequencies(self, step: int, items_per_step: int) -> dict[str, float]:
         """Return the measured share of each source among the rows drawn up to and including `step`."""
         return self._sequence.frequencies([source.name for source in self._sources], (step + 1) * items_per_step)
+
+    def drawn_rows(self) -> Iterator[tuple[Group, Path, str]]:
+        """Yield every row that is drawn, once, in the order of the files, with its data root and its file."""
+        for source, index in sorted(set(self._sequence[:])):
+            rows = self._sources[source]
+            yield rows.groups[index], rows.root, rows.file
 
     def distinct_groups(self) -> Iterator[Group]:
         """Yield every row of every source once."""
@@ -104,7 +111,7 @@ def read_sources(sources: Sequence[Source]) -> list[SourceRows]:
             raise DataError(
                 "The file holds no rows.", remedy="Take it out of `sources`.", kind="empty_file", file=source.path
             )
-        read.append(SourceRows(name, groups, data_root(source.path, source.root)))
+        read.append(SourceRows(name, groups, data_root(source.path, source.root), source.path))
     return read
 
 

@@ -15,7 +15,9 @@ from triptych.feedback.answers import AnswerRule
 from triptych.feedback.correctness import judge_text
 from triptych.generation.protocol import Sample
 from triptych.group import Group
-from triptych.stages.configs import Task
+from triptych.stages.evaluate_config import Task
+from triptych.stages.frame_passes import summarise_clip_scores, with_clip_scores
+from triptych.stages.judge_kind import JUDGE_KINDS
 from triptych.stages.task_passes import Kind, Prepared, Row, answer_texts
 from triptych.stages.video_kinds import VIDEO_KINDS, five_aspects
 
@@ -76,7 +78,7 @@ def _summarise_descriptions(prepared: Prepared, rows: list[Row]) -> Row:
     `describe` gives `hallucination`, `describe_sampled` `hallucination_sampled`, and `captions`
     `hallucination_captions`.
     """
-    results: Row = dict(aggregate_descriptions(rows))
+    results: Row = dict(aggregate_descriptions(rows)) | summarise_clip_scores(rows)
     references = [[item.text for item in group.completions] for group in prepared.groups]
     if all(references):
         results["cider"] = mean(cider([row["prediction"] for row in rows], references))
@@ -89,8 +91,11 @@ KINDS = {
     "accuracy": Kind(partial(answer_texts, check=_check_answer), _summarise_accuracy),
     "vqa": Kind(partial(answer_texts, check=_check_vqa), _summarise_scores, require=_require_human_answers),
     "description": Kind(
-        partial(answer_texts, check=_check_description), _summarise_descriptions, require=_require_scorer
+        with_clip_scores(partial(answer_texts, check=_check_description)),
+        _summarise_descriptions,
+        require=_require_scorer,
     ),
     **VIDEO_KINDS,
+    **JUDGE_KINDS,
 }
 """By the name that `Task.kind` has for them."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 
 from triptych.engine.blocks import Block, Work
+from triptych.engine.captioned import require_media
 from triptych.errors import DataError, TriptychError
 from triptych.evaluation.actions import class_logps, rank_classes, summarise_actions, unmatched
 from triptych.evaluation.descriptions import resolve_scorer
@@ -22,17 +22,32 @@ from triptych.evaluation.generative import (
     true_score,
 )
 from triptych.evaluation.judge_replies import read_match, read_score
-from triptych.evaluation.judging import TextJudge
 from triptych.evaluation.retrieval import queries_of, rank_videos, summarise_retrieval
-from triptych.evaluation.similarity import resolve_similarity
+from triptych.evaluation.similarity import Similarity, resolve_similarity
 from triptych.evaluation.video_qa import match_by_rules, matching_prompt, summarise_qa
 from triptych.feedback.asking import question_text
 from triptych.generation.protocol import Generator, Sample
 from triptych.group import Group
-from triptych.stages.configs import BENCHMARK_TASKS, Task
-from triptych.stages.task_passes import Kind, Prepared, Row, answer_texts, named, require_answers, told, videos_of
+from triptych.stages.evaluate_config import BENCHMARK_TASKS, Task
+from triptych.stages.frame_passes import (
+    FEATURES,
+    answer_by_frames,
+    summarise_clip_scores,
+    with_clip_scores,
+    without_features,
+)
+from triptych.stages.task_passes import (
+    Kind,
+    Models,
+    Prepared,
+    Row,
+    answer_texts,
+    named,
+    require_answers,
+    told,
+    videos_of,
+)
 
-MakeJudge = Callable[[Path], TextJudge]
 PARAPHRASE = "paraphrase"
 """In `meta`, the other wording of a question."""
 
@@ -104,14 +119,14 @@ def _require_scorer(task: Task) -> None:
         resolve_scorer(task.scorer)
 
 
-def _grade_aspects(prepared: Prepared, rows: list[Row], judge: MakeJudge) -> Work:
+def _grade_aspects(prepared: Prepared, rows: list[Row], models: Models) -> Work:
     """Return what asks the judge for a score of each aspect of each answer, and the scorer for the true ones."""
     task = prepared.task
 
     def work(block: Block) -> Iterator[Row]:
         asked = [(item, aspect) for item in block.rows for aspect in task.aspects] if task.judged else []
         prompts = [(f"{row['id']}/{aspect}", _grading_prompt(aspect, group, row)) for (group, row), aspect in asked]
-        replies = judge(block.scratch).replies(prompts) if prompts else iter(())
+        replies = models.judge(block.scratch).replies(prompts) if prompts else iter(())
         for group, row in block.rows:
             graded: Row = {}
             if task.judged:
@@ -156,7 +171,7 @@ def _require_qa(prepared: Prepared) -> None:
     require_answers(prepared)
 
 
-def _grade_qa(prepared: Prepared, rows: list[Row], judge: MakeJudge) -> Work:
+def _grade_qa(prepared: Prepared, rows: list[Row], models: Models) -> Work:
     """Return what asks the judge whether each answer matches, and the scorer for the true score."""
     task = prepared.task
 
@@ -165,7 +180,7 @@ def _grade_qa(prepared: Prepared, rows: list[Row], judge: MakeJudge) -> Work:
             (group.id, matching_prompt(question_text(group), group.answer or "", row["prediction"]))
             for group, row in block.rows
         ]
-        replies = judge(block.scratch).replies(prompts) if task.judged else iter(())
+        replies = models.judge(block.scratch).replies(prompts) if task.judged else iter(())
         for group, row in block.rows:
             graded: Row = {}
             if task.judged:
@@ -184,33 +199,61 @@ def _summarise_qa(prepared: Prepared, rows: list[Row]) -> Row:
     return named(summarise_qa(rows, videos_of(rows)), prepared.task, "accuracy")
 
 
+def _similarity(prepared: Prepared) -> Similarity:
+    """Return how the task compares texts."""
+    return resolve_similarity(prepared.task.similarity, prepared.text_video)
+
+
+def _require_frames(prepared: Prepared) -> None:
+    for group in prepared.groups if prepared.task.by == "frames" else ():
+        require_media(group)
+
+
 def _require_captions(prepared: Prepared) -> None:
-    resolve_similarity(prepared.task.similarity)
+    _similarity(prepared)
+    _require_frames(prepared)
     for group in prepared.groups:
         queries_of(group)
+    if len(prepared.groups) < 2:
+        raise DataError(
+            f"The task {prepared.task.name!r} has one video, which every model finds.",
+            remedy="Give several videos, or raise `limit`.",
+            kind="too_few_videos",
+            file=prepared.task.data,
+        )
 
 
-def _grade_retrieval(prepared: Prepared, rows: list[Row], judge: MakeJudge) -> Work:
-    """Return what looks for each video by its human captions, among the captions of all."""
+def _answer_retrieval(prepared: Prepared, groups: Sequence[Group], generator: Generator) -> Iterator[Row]:
+    """Yield what the model says of each video, or the features of its frames."""
+    if prepared.task.by == "frames":
+        return answer_by_frames(prepared, groups)
+    return with_clip_scores(answer_texts)(prepared, groups, generator)
+
+
+def _grade_retrieval(prepared: Prepared, rows: list[Row], models: Models) -> Work:
+    """Return what looks for each video by its human captions, among the captions of all, or among their frames."""
     queries = [queries_of(group) for group in prepared.groups]
-    captions = [row["prediction"] for row in rows]
-    found = rank_videos(queries, captions, resolve_similarity(prepared.task.similarity))
+    if prepared.task.by == "frames":
+        found = rank_videos(queries, [row[FEATURES] for row in rows], prepared.text_video.compare_videos)
+    else:
+        found = rank_videos(queries, [row["prediction"] for row in rows], _similarity(prepared))
     return partial(_with_ranks, found)
 
 
 def _with_ranks(found: Sequence[Row], block: Block) -> Iterator[Row]:
     ranks = found[block.start : block.start + len(block.rows)]
-    yield from (row | rank for (_, row), rank in zip(block.rows, ranks, strict=True))
+    yield from (without_features(row) | rank for (_, row), rank in zip(block.rows, ranks, strict=True))
 
 
 def _summarise_retrieval(prepared: Prepared, rows: list[Row]) -> Row:
-    return named(summarise_retrieval(rows, videos_of(rows)), prepared.task)
+    return named(summarise_retrieval(rows, videos_of(rows)) | summarise_clip_scores(rows), prepared.task)
 
 
 def _answer_actions(prepared: Prepared, groups: Sequence[Group], generator: Generator) -> Iterator[Row]:
-    """Yield what the model says of each video, or how probable each class is as its answer."""
-    if prepared.task.by == "text":
-        yield from answer_texts(prepared, groups, generator)
+    """Yield what the model says of each video, how probable each class is as its answer, or the features of frames."""
+    if prepared.task.by != "likelihood":
+        by_text = prepared.task.by == "text"
+        yield from answer_texts(prepared, groups, generator) if by_text else answer_by_frames(prepared, groups)
         return
     logps = class_logps(generator, groups, prepared.classes, prepared.root)
     for group, values in zip(groups, logps, strict=True):
@@ -219,19 +262,24 @@ def _answer_actions(prepared: Prepared, groups: Sequence[Group], generator: Gene
 
 
 def _require_classes(prepared: Prepared) -> None:
-    resolve_similarity(prepared.task.similarity)
+    _similarity(prepared)
+    _require_frames(prepared)
     require_answers(prepared)
 
 
-def _grade_actions(prepared: Prepared, rows: list[Row], judge: MakeJudge) -> Work:
+def _grade_actions(prepared: Prepared, rows: list[Row], models: Models) -> Work:
     """Return what ranks the classes for each video."""
-    if prepared.task.by == "likelihood":
+    by = prepared.task.by
+    if by == "likelihood":
         scores = np.array([row["logps"] for row in rows])
+    elif by == "frames":
+        scores = prepared.text_video.compare_videos(prepared.classes, [row[FEATURES] for row in rows]).T
     else:
-        similarity = resolve_similarity(prepared.task.similarity)
-        scores = np.asarray(similarity([row["prediction"] for row in rows], prepared.classes))
-    answers = [group.answer or "" for group in prepared.groups]
-    return partial(_with_ranks, rank_classes(scores, prepared.classes, answers))
+        scores = np.asarray(_similarity(prepared)([row["prediction"] for row in rows], prepared.classes))
+    ranks = rank_classes(scores, prepared.classes, [group.answer or "" for group in prepared.groups])
+    if by == "frames":
+        ranks = [{"prediction": rank["top"][0]} | rank for rank in ranks]
+    return partial(_with_ranks, ranks)
 
 
 def _summarise_actions(prepared: Prepared, rows: list[Row]) -> Row:
@@ -244,6 +292,6 @@ def _summarise_actions(prepared: Prepared, rows: list[Row]) -> Row:
 VIDEO_KINDS = {
     "generative": Kind(_answer_wordings, _summarise_aspects, _grade_aspects, _require_aspects),
     "video_qa": Kind(partial(answer_texts, check=_match_by_rules), _summarise_qa, _grade_qa, _require_qa),
-    "retrieval": Kind(answer_texts, _summarise_retrieval, _grade_retrieval, _require_captions),
+    "retrieval": Kind(_answer_retrieval, _summarise_retrieval, _grade_retrieval, _require_captions),
     "actions": Kind(_answer_actions, _summarise_actions, _grade_actions, _require_classes),
 }

@@ -29,6 +29,8 @@ COMPARISON_TEMPLATE = (
 )
 """What a judge is asked by default (`triptych.feedback.judge`); `context` is a `CONTEXT_LINE` or nothing. The criteria
 are those of VLM-RLAIF's annotators (arXiv:2402.03746)."""
+JUDGEMENT_TEMPLATE = "{context}Question: {question}\nGive the most accurate, helpful, natural and concise answer."
+"""What a judge is asked who compares answers by their probability (`triptych.feedback.answer_judge`)."""
 VERDICTS = ("A", "B")
 """First word of a verdict: the better answer."""
 _NUM_ERRORS = {0: 0.3, 1: 0.4, 2: 0.2, 3: 0.1}
@@ -74,10 +76,23 @@ def draw_closed_comparison(
     scene: ClipScene, question: ClipQuestion, config: ClipConfig, rng: np.random.Generator
 ) -> Comparison:
     """Compare the answer to a question with a wrong one of the same sort."""
-    context = _context(scene, config, rng) if rng.random() < config.context_share else None
+    context = draw_context(scene, config, rng) if rng.random() < config.context_share else None
     reason = f"the answer is {question.answer}"
     wrong = wrong_answer(question, scene, config, rng)
     return Comparison(question.direct_prompt, question.answer, wrong, context, reason)
+
+
+def draw_judgement(scene: ClipScene, config: ClipConfig, rng: np.random.Generator) -> tuple[str, str, About]:
+    """Draw a question as a judge is asked it who compares answers by their probability: what is asked, what is right,
+    and what it is about."""
+    context = draw_context(scene, config, rng) if rng.random() < config.context_share else None
+    line = "" if context is None else CONTEXT_LINE.format(context=context)
+    if rng.random() < config.closed_share and (questions := draw_clip_questions(scene, config, 1, rng)):
+        asked, answer, about = questions[0].direct_prompt, questions[0].answer, WHOLE
+    else:
+        [question] = draw_open_questions(scene, 1, rng)
+        asked, answer, about = pick(rng, question.texts), question.answer, question.about
+    return JUDGEMENT_TEMPLATE.format(context=line, question=asked), answer, about
 
 
 def wrong_answer(question: ClipQuestion, scene: ClipScene, config: ClipConfig, rng: np.random.Generator) -> str:
@@ -110,14 +125,18 @@ def draw_comparison(
         if scores[0].quality != scores[1].quality:
             break
     best = int(scores[1].quality > scores[0].quality)
-    context = _context(scene, config, rng) if rng.random() < config.context_share else None
+    context = draw_context(scene, config, rng) if rng.random() < config.context_share else None
     reason = _reason(scores[best], scores[1 - best])
     return Comparison(question.texts[0], answers[best], answers[1 - best], context, reason)
 
 
-def _context(scene: ClipScene, config: ClipConfig, rng: np.random.Generator) -> str:
-    parts = [facts_of(scene, about) for about in part_abouts(scene, config)]
-    return " ".join(tell(with_made_up_event(facts, scene, config, config.part_noise, rng)) for facts in parts)
+def draw_context(scene: ClipScene, config: ClipConfig, rng: np.random.Generator) -> str:
+    """Draw the narrative that a model might give of a clip, part by part, habits and errors included."""
+    told = []
+    for about in part_abouts(scene, config):
+        facts = with_made_up_event(facts_of(scene, about), scene, config, config.part_noise, rng)
+        told.append(tell(spoil(facts, scene, config, rng) if rng.random() < config.context_errors else facts))
+    return " ".join(told)
 
 
 def _draw_answer(scene: ClipScene, about: About, config: ClipConfig, rng: np.random.Generator) -> str:

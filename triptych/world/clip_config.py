@@ -13,6 +13,16 @@ CLIP_QUESTION_KINDS = ("object", "order", "direction", "count", "colour")
 NUM_LANES = 4
 """Objects move along lanes of their own, so that they never hide each other."""
 _MAX_CANVAS_PIXELS = 1_024
+_SHARES = (
+    "digit_share",
+    "narrative_noise",
+    "part_noise",
+    "answer_noise",
+    "context_share",
+    "context_errors",
+    "closed_share",
+)
+"""Settings that are probabilities."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +52,10 @@ class ClipConfig:
     """Most frames of a clip that are shown to a model; recorded with every row. Fewer than a clip has are a lesson in
     what gets lost between them."""
     part_frames: int = 20
-    """Most frames of a part of a clip that is narrated on its own, of `num_frames` in all: 20 of 50 make 3 parts."""
+    """Most frames of a part of a clip that is narrated on its own: 20 of 50 make 3 parts."""
+    narrative_frames: int = 0
+    """Frames of a clip that its parts show together; 0 for `num_frames`. With more than these, a narrative of the parts
+    tells what one look at the whole clip cannot."""
     narrative_noise: float = 0.2
     """Probability that a narrative of the split `train` ends with an event that never happened: the usual one of its
     first object (`usual_event`). A habit of speech that looking has to overcome."""
@@ -53,9 +66,12 @@ class ClipConfig:
     """Probability that a question of the split `train`, or an answer to an open one, is about the clip as habit has it,
     with one usual event that never happened."""
     context_share: float = 0.5
-    """Probability that a comparison comes with a narrative of the clip as context."""
+    """Probability that a comparison, or a question to a judge, comes with a narrative of the clip as context."""
+    context_errors: float = 0.0
+    """Probability that a part of a context is told with an error of some kind: the narratives that a model will make
+    are not all right, and should not be trusted blindly."""
     closed_share: float = 0.0
-    """Probability that a comparison is of two short answers to a question with one right answer."""
+    """Probability that a comparison, or a question to a judge, is about a question with one right, short answer."""
     question_weights: dict[str, float] = field(default_factory=lambda: dict.fromkeys(CLIP_QUESTION_KINDS, 1.0))
     """Relative frequency of each kind of question; kinds left out are not asked."""
 
@@ -71,7 +87,15 @@ class ClipConfig:
             raise TriptychError("Give at least two `colours`: objects change theirs.")
         if len(self.shapes) < self.max_objects:
             raise TriptychError(f"{self.max_objects} objects of different kinds need as many `shapes`.")
-        for name in ("digit_share", "narrative_noise", "part_noise", "answer_noise", "context_share", "closed_share"):
+        for name in (
+            "digit_share",
+            "narrative_noise",
+            "part_noise",
+            "answer_noise",
+            "context_share",
+            "context_errors",
+            "closed_share",
+        ):
             if not 0 <= getattr(self, name) <= 1:
                 raise TriptychError(f"`{name}` is {getattr(self, name)}; it is a probability, from 0 to 1.")
 
@@ -89,6 +113,11 @@ class ClipConfig:
     def max_frames(self) -> int:
         """Frames of the longest clip."""
         return round(self.max_seconds * self.fps)
+
+    @property
+    def frames_of_parts(self) -> int:
+        """Frames that the parts of a clip show together."""
+        return self.narrative_frames or self.num_frames
 
     @property
     def gap_frames(self) -> int:
@@ -127,11 +156,13 @@ class ClipConfig:
             raise TriptychError(
                 f"Events must obey 0 <= min_events <= max_events, not {self.min_events} and {self.max_events}."
             )
-        if min(self.num_frames, self.part_frames) < 1 or -(-self.num_frames // self.part_frames) > self.min_frames:
+        if min(self.num_frames, self.part_frames) < 1 or -(-self.frames_of_parts // self.part_frames) > self.min_frames:
             raise TriptychError(
                 "`num_frames` and `part_frames` must be at least 1, and make no more parts than the shortest clip has "
                 "frames."
             )
+        if self.narrative_frames < 0:
+            raise TriptychError(f"`narrative_frames` is {self.narrative_frames}; it must not be negative.")
 
 
 @dataclass(frozen=True)
@@ -151,6 +182,8 @@ class ClipCounts:
     """The first questions of each clip come with a rationale too."""
     train_comparisons: int = 3_000
     """Clips on which two answers are compared, in both orders: no more than `train_clips`, on the first ones."""
+    train_judgements_per_clip: int = 1
+    """Questions as a judge is asked them who compares answers by their probability, answered without habits."""
     prompt_clips: int = 1_500
     """Clips with open questions and no answers, for preference data."""
     prompts_per_clip: int = 2

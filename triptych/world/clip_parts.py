@@ -24,17 +24,18 @@ class _Frames:
 
 
 def part_abouts(scene: ClipScene, config: ClipConfig) -> list[About]:
-    """Return the parts of a clip, as many as `num_frames` frames need to have `part_frames` at most: 3 for 50 and 20.
+    """Return the parts of a clip, as many as its frames need to have `part_frames` at most: 3 for 50 and 20.
 
     A clip of fewer frames has as many parts, only shorter ones: the policy of a row is enough to cut it.
     """
-    shown = moments(part_sampling(config), _Frames(scene.num_frames - 1))
-    parts = fewest_parts(config.num_frames, config.part_frames)
+    parts = fewest_parts(config.frames_of_parts, config.part_frames)
     if parts == 1:
         return [About()]
+    shown = moments(FrameSampling(num_frames=config.frames_of_parts), _Frames(scene.num_frames - 1))
     return [About(start=shown[start], stop=shown[stop - 1] + 1) for start, stop in part_bounds(len(shown), parts)]
 
 
 def part_sampling(config: ClipConfig, num_parts: int = 1, part: int = 0) -> FrameSampling:
     """Return the policy of a row that shows a clip, or one of its parts."""
-    return FrameSampling(num_frames=config.num_frames, num_parts=num_parts, part=part)
+    frames = config.num_frames if num_parts == 1 else config.frames_of_parts
+    return FrameSampling(num_frames=frames, num_parts=num_parts, part=part)

@@ -22,7 +22,7 @@ import numpy as np
 from triptych.data.sampling import FrameSampling, policy_record
 from triptych.group import Completion, Group, text_message
 from triptych.world.clip_actions import action_classes, sample_action_clip
-from triptych.world.clip_comparisons import draw_any_comparison
+from triptych.world.clip_comparisons import draw_any_comparison, draw_judgement
 from triptych.world.clip_config import ClipConfig, ClipCounts
 from triptych.world.clip_describe import caption, tell, with_made_up_event
 from triptych.world.clip_documents import clip_texts, still, text_about
@@ -98,7 +98,7 @@ class ClipKey(SampleKey):
 
 def clip_sections(counts: ClipCounts) -> list[Section]:
     """Return the sections of a folder with these counts, in the order in which they are written."""
-    train = ("questions", "rationales", "narratives", "open", "captions", "comparisons")
+    train = ("questions", "rationales", "narratives", "open", "captions", "comparisons", "judgements")
     test = ("questions", "generic", "temporal", "consistency", "retrieval", "prompts")
     return [
         Section("pretrain_stills", counts.pretrain_stills, _stills, ("pretrain_stills",)),
@@ -148,6 +148,7 @@ def _train(key: ClipKey) -> ClipSample:
     rows.append(("train_captions", key.row("caption", scene, CAPTION_PROMPT, "caption", completion=caption(scene))))
     if key.index < key.counts.train_comparisons:
         rows += [("train_comparisons", group) for group in _comparisons(key, scene)]
+    rows += [("train_judgements", group) for group in _judgements(key, scene)]
     return _with_clip(key, scene, rows)
 
 
@@ -266,6 +267,14 @@ def _comparisons(key: ClipKey, scene: ClipScene) -> list[Group]:
         )
         for swapped in (False, True)
     ]
+
+
+def _judgements(key: ClipKey, scene: ClipScene) -> list[Group]:
+    rng, rows = key.rng("judgements"), []
+    for number in range(key.counts.train_judgements_per_clip):
+        asked, answer, about = draw_judgement(scene, key.config, rng)
+        rows.append(key.row(f"judgement{number}", scene, asked, "judgement", completion=answer, about=about))
+    return rows
 
 
 def _open_row(

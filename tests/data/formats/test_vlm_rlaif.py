@@ -97,7 +97,7 @@ def test_a_preference_keeps_the_order_of_the_outputs_and_the_turn_they_replace(t
 def test_ppo_asks_the_first_question_and_later_turns_wait_in_meta(tmp_path):
     (group,) = read_rows(tmp_path, [RL])
     assert (group.id, group.prompt) == ("7", [about_clip("Why?")])
-    assert group.completions == [Completion("For fun.", source="imported")]
+    assert group.completions == [Completion("For fun.", source="gold")]
     assert group.meta["vlm_rlaif"] == {"frames": NAMES, "uid": 7, "later_turns": ["And then?", "He falls."]}
 
 

@@ -116,4 +116,5 @@ def test_the_tokens_of_videos_in_a_document_are_no_targets(tiny: Any) -> None:
 def test_a_model_without_a_video_token_takes_no_videos() -> None:
     assert not family_of(MM1Config()).takes_videos
     family = family_of(MM1Config(video_token_id=9, num_image_tokens=576))
-    assert family.takes_videos and family.tokens_per_video(50) == 626
+    frames = {"pixel_values_videos": torch.empty(50, 3, 2, 2), "num_video_frames": torch.tensor([50])}
+    assert family.takes_videos and family.split_videos(frames, [])[0][0] == 626

@@ -7,7 +7,7 @@ import pytest
 
 from triptych.errors import DataError, TriptychError
 from triptych.evaluation.layouts.read import Layout, layout_files, read_layout
-from triptych.stages.configs import Task
+from triptych.stages.evaluate_config import Task
 
 
 def test_the_settings_know_every_layout():

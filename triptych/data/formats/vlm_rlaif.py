@@ -18,6 +18,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,7 @@ HOLDS = Capabilities(
     image_bytes=Held.OUT,
 )
 _OUTPUTS = ("output_1", "output_2")
+_GOLD = "gold"
 _CARRIED = ("src_data", "caption_type", "length_bonus")
 """Fields of a row that nothing here reads; they are kept in `meta` and written back."""
 _KNOWN = {"id", "uid", "conversations", "images", "preference", "system", *_OUTPUTS}
@@ -228,12 +230,15 @@ def _preference(
 def _first_question(
     row: dict[str, Any], base: dict[str, Any], own: dict[str, Any], messages: list[dict[str, Any]]
 ) -> Group:
-    """Return the prompt that PPO asks, the answer of the data set and, in `meta`, the turns that it does not read."""
+    """Return the prompt that PPO asks, the answer of the data set and, in `meta`, the turns that it does not read.
+
+    The answer is gold: where preferences are made of the prompt, answers of the policy are compared, not this one.
+    """
     end = next(index for index, message in enumerate(messages) if message["role"] == "user") + 1
     answer = messages[end]["content"][0]["text"] if end < len(messages) else ""
     later = ["".join(part.get("text", "") for part in message["content"]) for message in messages[end + 1 :]]
     own = {**own, "uid": row["uid"], **({"later_turns": later} if later else {})}
-    completions = [imported(answer)] if answer.strip() else []
+    completions = [{"text": answer, "source": _GOLD}] if answer.strip() else []
     return Group.from_row({**_with_own(base, own), "prompt": messages[:end], "completions": completions})
 
 
@@ -253,8 +258,9 @@ class _Writer:
             raise DataError(problem, remedy=remedy, kind="format_several_turns")
         seen = clips_of(group)[0].sampling if group.videos else FrameSampling()
         whole = seen == FrameSampling(num_frames=max(seen.num_frames, len(frames.get("images", []))))
-        count_conversation_losses(group, self.report, HOLDS, held=(*_HELD_META, META) if whole else _HELD_META)
         own = group.meta.get(_OWN) or {}
+        counted = _with_answers_imported(group) if "uid" in own else group  # which reading makes gold again
+        count_conversation_losses(counted, self.report, HOLDS, held=(*_HELD_META, META) if whole else _HELD_META)
         base = {**self._ids(group, own, kind), **{name: group.meta[name] for name in _CARRIED if name in group.meta}}
         texts = [completion.text for completion in group.completions]
         if kind == "preference pairs":
@@ -297,6 +303,11 @@ class _Writer:
             raise DataError(problem, remedy=remedy, kind="video_not_a_folder")
         start = "" if folder == "." else folder.rstrip("/") + "/"
         return {"images": [start + name for name in names]}
+
+
+def _with_answers_imported(group: Group) -> Group:
+    answers = [replace(item, source="imported") if item.source == _GOLD else item for item in group.completions]
+    return replace(group, completions=answers)
 
 
 def _outputs(pair: Pair, texts: list[str]) -> dict[str, Any]:

@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
+from transformers.video_utils import VideoMetadata
 
+from triptych.data.video import VideoShape
 from triptych.engine.families.masks import attention_masks, decoder_windows
 
 Tensors = dict[str, torch.Tensor]
@@ -47,20 +49,19 @@ class Family:
             the trie serves; where not, `attention_mask` has the masks.
         logit_softcap: c where the model maps its logits x to c * tanh(x / c) after its head.
         takes_videos: prompts may hold videos.
-        videos_over_ranks: videos go through the same layers as pictures, so that over several ranks one without a video
-            can send a picture through in its place.
         video_token_id: the placeholder of videos, where they have features of their own.
         frames_are_images: a video is a row of pictures with image tokens.
         mixes_videos_with_images: a prompt may hold both.
+        mixes_video_lengths: the videos of a prompt may differ in their numbers of frames.
     """
 
     model_types: ClassVar[tuple[str, ...]] = ("llava",)
     packed: ClassVar[bool] = True
     fixed_tokens_per_image: ClassVar[bool] = True
     takes_videos: bool = False
-    videos_over_ranks: ClassVar[bool] = False
     frames_are_images: ClassVar[bool] = False
     mixes_videos_with_images: ClassVar[bool] = True
+    mixes_video_lengths: ClassVar[bool] = True
     video_token_id: int | None = None
     logit_softcap: float | None = None
 
@@ -87,9 +88,23 @@ class Family:
         total = input_ids.count(self.image_token_id)
         return [total // num_images] * num_images
 
-    def tokens_per_video(self, num_frames: int) -> int:
-        """Return how many video tokens a video takes, at least."""
-        return 1
+    def video_text(self, processor: Any, shape: VideoShape) -> str:
+        """Return what the processor writes in the place of a video, known from its shape alone.
+
+        Raises:
+            ValueError: the processor does not take such a video.
+        """
+        return processor.replace_video_token(self._video_outline(processor, shape), 0)
+
+    def _video_outline(self, processor: Any, shape: VideoShape) -> dict[str, Any]:
+        """Return what `replace_video_token` reads of a processed video; of the pixels, how many frames there are."""
+        frames = torch.empty(1, shape.num_frames, 0)
+        return {
+            "pixel_values_videos": frames,
+            "pixel_values": frames,
+            "num_video_frames": [shape.num_frames],
+            "video_metadata": [VideoMetadata(**shape.metadata())],
+        }
 
     def split_media(self, inputs: Tensors, counts: list[int]) -> list[tuple[str, Tensors]]:
         """Cut the processor's vision tensors into pictures: a tag that the content key needs, and the tensors."""
@@ -110,6 +125,21 @@ class Family:
     def merge_media(self, media: Sequence[Tensors]) -> Tensors:
         """Join the tensors of several pictures, or of several videos, into arguments of the model."""
         return {key: torch.cat([item[key] for item in media]) for key in media[0]}
+
+    def cut_video(self, inputs: Tensors, num_tokens: int, max_values: int) -> list[tuple[int, Tensors]]:
+        """Cut a video, or what else is large, into parts that are encoded apart; tokens and tensors of each.
+
+        Args:
+            inputs: vision tensors of a video or picture.
+            num_tokens: of it.
+            max_values: most pixel values of a part, where frames are that small.
+        """
+        return [(num_tokens, inputs)]
+
+    def join_video(self, parts: Sequence[ImageFeatures]) -> ImageFeatures:
+        """Make the features of a video from those of the parts of `cut_video`."""
+        [whole] = parts
+        return whole
 
     def position_ids(self, backbone: Any, input_ids: list[int], media: Sequence[Tensors]) -> torch.Tensor:
         """Return the positions of a prompt's tokens, (A, T) with A = 1, or 3 for M-RoPE."""

@@ -14,6 +14,7 @@ class InternVL(Family):
     fixed_tokens_per_image = False
     takes_videos = True
     frames_are_images = True
+    mixes_video_lengths = False
 
     def __init__(self, config: Any) -> None:
         super().__init__(config)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from transformers.models.llava_next.modeling_llava_next import image_size_to_num_patches
 
-from triptych.engine.families.base import Family, Tensors
+from triptych.engine.families.base import Family, ImageFeatures, Tensors
 
 
 class LlavaNext(Family):
@@ -48,6 +48,7 @@ class LlavaOnevision(Family):
     model_types = ("llava_onevision",)
     fixed_tokens_per_image = False
     takes_videos = True
+    mixes_video_lengths = False
 
     def __init__(self, config: Any) -> None:
         super().__init__(config)
@@ -73,6 +74,20 @@ class LlavaOnevision(Family):
         """Videos of one prompt have the same number of frames, and so of tokens."""
         videos = inputs["pixel_values_videos"].split(1)
         return [(input_ids.count(self.video_token_id) // len(videos), {"pixel_values_videos": item}) for item in videos]
+
+    def cut_video(self, inputs: Tensors, num_tokens: int, max_values: int) -> list[tuple[int, Tensors]]:
+        """Runs of frames; each ends with a newline."""
+        if "pixel_values_videos" not in inputs:
+            return super().cut_video(inputs, num_tokens, max_values)
+        frames = inputs["pixel_values_videos"]
+        per_frame = (num_tokens - 1) // frames.shape[1]
+        runs = frames.split(max(1, max_values // frames[0, 0].numel()), dim=1)
+        return [(run.shape[1] * per_frame + 1, {"pixel_values_videos": run}) for run in runs]
+
+    def join_video(self, parts: Sequence[ImageFeatures]) -> ImageFeatures:
+        """Leave out the newlines but for the last."""
+        *before, last = (part.tokens for part in parts)
+        return ImageFeatures(torch.cat([*(tokens[:-1] for tokens in before), last]))
 
     def call_key(self, inputs: Tensors) -> Hashable:
         """Videos of different numbers of frames cannot be stacked."""

@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-from triptych.engine.families.base import Family, Tensors
+from triptych.data.video import VideoShape
+from triptych.engine.families.base import Family, ImageFeatures, Tensors
 
 
 class QwenVL(Family):
@@ -34,6 +35,14 @@ class QwenVL(Family):
         """The placeholder stands between the vision markers."""
         return f"<|vision_start|>{processor.video_token}<|vision_end|>"
 
+    def _video_outline(self, processor: Any, shape: VideoShape) -> dict[str, Any]:
+        """Patches in time, and how many there are in each; their height and width make no difference."""
+        videos = processor.video_processor
+        num_patches = videos.get_num_of_video_patches(shape.num_frames, shape.height, shape.width, {})
+        in_time = -(-shape.num_frames // videos.temporal_patch_size)
+        grid = torch.tensor([[in_time, num_patches // in_time, 1]])
+        return super()._video_outline(processor, shape) | {"video_grid_thw": grid}
+
     def split_media(self, inputs: Tensors, counts: list[int]) -> list[tuple[str, Tensors]]:
         """Patches are cut by the product of each grid."""
         grids = inputs["image_grid_thw"]
@@ -49,6 +58,24 @@ class QwenVL(Family):
             seconds = torch.as_tensor(inputs["second_per_grid_ts"])
             videos = [item | {"second_per_grid_ts": seconds[n : n + 1]} for n, item in enumerate(videos)]
         return [(int(grid.prod()) // self.patches_per_token, item) for grid, item in zip(grids, videos, strict=True)]
+
+    def cut_video(self, inputs: Tensors, num_tokens: int, max_values: int) -> list[tuple[int, Tensors]]:
+        """Stretches of time: a patch attends to those of its own moment alone."""
+        if "pixel_values_videos" not in inputs:
+            return super().cut_video(inputs, num_tokens, max_values)
+        patches, [[_, height, width]] = inputs["pixel_values_videos"], inputs["video_grid_thw"].tolist()
+        per_moment = height * width
+        runs = patches.split(max(1, max_values // (per_moment * patches.shape[1])) * per_moment)
+        grids = [torch.tensor([[len(run) // per_moment, height, width]]) for run in runs]
+        return [
+            (len(run) // self.patches_per_token, {"pixel_values_videos": run, "video_grid_thw": grid})
+            for run, grid in zip(runs, grids, strict=True)
+        ]
+
+    def join_video(self, parts: Sequence[ImageFeatures]) -> ImageFeatures:
+        """Put the tokens of all moments in a row."""
+        layers = zip(*(part.deepstack for part in parts), strict=True)
+        return ImageFeatures(torch.cat([part.tokens for part in parts]), tuple(torch.cat(layer) for layer in layers))
 
     def merge_media(self, media: Sequence[Tensors]) -> Tensors:
         """Patches and grids one after the other; the encoder does not look at seconds."""

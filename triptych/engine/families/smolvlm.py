@@ -58,6 +58,7 @@ class SmolVLM(Idefics3):
     takes_videos = True
     frames_are_images = True
     mixes_videos_with_images = False
+    mixes_video_lengths = False
 
     def split_media(self, inputs: Tensors, counts: list[int]) -> list[tuple[str, Tensors]]:
         """Several videos come as several samples; their frames stand in a row here."""

@@ -29,7 +29,7 @@ from typing import Any, Literal
 
 from triptych.data.media import image_size, load_image
 from triptych.data.sampling import Clip, FrameSampling, clips_of
-from triptych.data.video import load_video
+from triptych.data.video import preview_video
 from triptych.errors import DataError
 from triptych.group import Group, Media
 from triptych.report.view.thumbnails import FRAME, PICTURE, thumbnail
@@ -155,12 +155,10 @@ class Album:
 
     def _load_clip(self, medium: Medium) -> _Loaded:
         with self._one_clip:  # its frames together take as much memory as several pictures
-            video = load_video(Clip(medium.item, medium.sampling), self.root)
-            last, shown = len(video.frames) - 1, min(len(video.frames), MAX_FRAMES)
-            numbers = [round(n * last / max(1, shown - 1)) for n in range(shown)]
-            small = tuple(thumbnail(video.frames[number], FRAME) for number in numbers)
-        width, height = video.frames[0].size
-        facts = {"width": width, "height": height, "num_frames": len(video.frames), "fps": video.fps}
+            clip = preview_video(Clip(medium.item, medium.sampling), self.root, most=MAX_FRAMES)
+            small = tuple(thumbnail(frame, FRAME) for frame in clip.frames)
+        width, height = clip.frames[0].size
+        facts = {"width": width, "height": height, "num_frames": clip.num_frames, "fps": clip.fps}
         if medium.sampling.num_parts == 1:
             facts["start"] = medium.sampling.start
         return _Loaded(facts, small)

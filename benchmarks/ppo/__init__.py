@@ -1,0 +1,1 @@
+"""An iteration of reinforcement learning beside the plain way and beside TRL's GRPO."""
