@@ -139,7 +139,10 @@ def test_coverage_by_hand(text: str, about: About, covered: int, wanted: int) ->
     score = judge_clip(text, HAND, about)
     assert (len(score.covered), len(score.covered) + len(score.missing)) == (covered, wanted)
     assert score.coverage == pytest.approx(covered / wanted)
-    assert score.quality == pytest.approx((covered - score.num_wrong) / wanted)
+    right = len(score.judgements) - score.num_wrong
+    # 2 / (1 / precision + 1 / coverage)
+    expected = 2 / (len(score.judgements) / right + wanted / covered) if right and covered else 0
+    assert score.quality == pytest.approx(expected)
 
 
 def test_who_is_there_is_asked_for_by_descriptions_only() -> None:
@@ -159,7 +162,7 @@ def test_the_score_of_a_row_lists_its_claims() -> None:
         "num_claims": 3,
         "num_wrong": 1,
         "coverage": 0.5,
-        "quality": 0.0,
+        "quality": pytest.approx(4 / 7),  # 2 of 3 claims are right, and 1 of 2 facts told
         "claims": [
             {"text": "The 3", "kind": "object", "right": True},
             {"text": "The 3 is still", "kind": "rest", "right": True},

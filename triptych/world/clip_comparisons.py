@@ -156,5 +156,5 @@ def _reason(better: ClipScore, worse: ClipScore) -> str:
         if wrong[0].kind == OBJECT:
             return f"{{worse}} tells of {told}, which is not there"
         return f"{{worse}} says that {told}, which is not so"
-    missing = next(fact for fact in worse.missing if fact in better.covered)
-    return f"{{worse}} does not say that {clause(missing)}"
+    missing = next((fact for fact in worse.missing if fact in better.covered), None)
+    return "{worse} tells less of what happens" if missing is None else f"{{worse}} does not say that {clause(missing)}"

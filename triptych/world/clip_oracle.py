@@ -51,9 +51,16 @@ class ClipScore:
         return len(self.covered) / total if total else 1.0
 
     @property
+    def precision(self) -> float:
+        """Share of the claims that are so, from 0 to 1; 0 for a text that claims nothing."""
+        total = len(self.judgements)
+        return (total - self.num_wrong) / total if total else 0.0
+
+    @property
     def quality(self) -> float:
-        """Facts told less wrong claims, as a share of the facts asked for: 1 at best, below 0 where errors prevail."""
-        return self.coverage - self.num_wrong / max(1, len(self.covered) + len(self.missing))
+        """Harmonic mean of precision and coverage, from 0 to 1: to keep silent is no better than to err."""
+        total = self.precision + self.coverage
+        return 2 * self.precision * self.coverage / total if total else 0.0
 
 
 def score_clip(prediction: str, group: Group) -> dict[str, Any]:
