@@ -105,7 +105,7 @@ def _verdict(oracle: int, comparison: Comparison, both: tuple[Opinion, Opinion])
         "agreement": agreement(result, oracle),
         "letters": [opinion.letter for opinion in both],
         "confidences": [opinion.confidence for opinion in both if opinion.confidence is not None],
-        "replies": [opinion.text for opinion in both if opinion.text],
+        "verdicts": [opinion.text for opinion in both if opinion.text],
     }
 
 

@@ -14,6 +14,7 @@ from triptych.data.media_check import check_media
 from triptych.engine.distributed import on_main
 from triptych.engine.encode import Encoder
 from triptych.engine.families import backbone_of
+from triptych.engine.features import frozen_features
 from triptych.engine.inputs import input_fingerprints
 from triptych.engine.loop import TrainingLoop, load_start_model, prepare_model
 from triptych.engine.paths import document_path
@@ -45,6 +46,7 @@ def run(config: Config) -> dict[str, Any]:
     model, processor = _model(config, mixture)
     encoder = Encoder(processor, model.config, frame_cache_in(config.frame_cache))
     model = prepare_model(model, config, encoder)
+    source = frozen_features(model, encoder.family)
     loop = TrainingLoop(directory, model, config, num_steps=config.max_steps, title="pretrain")
 
     for step in loop.steps():
@@ -54,7 +56,8 @@ def run(config: Config) -> dict[str, Any]:
         for paths in encoded:
             by_block = can_attend_by_block(loop.model, encoder.family)
             batch = pack([[path] for path in paths], config.row_tokens, share=False, by_block=by_block)
-            scores = loop.forward(score, loop.model, encoder.family, batch)
+            features = source.features(batch.media) if source else None
+            scores = loop.forward(score, loop.model, encoder.family, batch, features)
             loop.backward(token_loss(scores.per_token_logps, num_targets), batch)
         loop.update(**mixture.frequencies(step, config.items_per_step))
     result = {"frequencies": mixture.frequencies(config.max_steps - 1, config.items_per_step)} | loop.summary()
