@@ -221,7 +221,9 @@ def test_ranks_share_what_is_stored_and_not_what_they_compute():
     one, four = (
         estimate(model, settings(), [batch], num_steps=1, num_ranks=ranks, matrix_rate=1.0).memory for ranks in (1, 4)
     )
-    assert (four.weights, four.optimizer) == (one.weights // 4, one.optimizer // 4)
+    buffers = sum(buffer.nbytes for buffer in model.buffers() if not buffer.is_floating_point())  # whole on each
+    assert four.weights - buffers == pytest.approx((one.weights - buffers) / 4, rel=1e-3)
+    assert four.optimizer == one.optimizer // 4
     assert (four.activations, four.head) == (one.activations, one.head)
 
 

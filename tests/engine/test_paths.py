@@ -55,10 +55,11 @@ def test_frames_of_a_video_are_apart_in_time_and_the_text_goes_on_after_their_wi
     tiny = tiny_of(family)
     monkeypatch.setattr(video, "FOLDER_FPS", 1.0)
     monkeypatch.setattr(tiny.model.config.vision_config, "tokens_per_second", 40, raising=False)
+    encoder = Encoder(tiny.processor, tiny.model.config)  # one that does not remember the video at another rate
     group = Group("v", [{"role": "user", "content": [{"type": "video"}]}], videos=["clip"])
-    prompt = tiny.encoder.prompt(group, tiny.root)
-    [path] = completion_paths(tiny.encoder, backbone_of(tiny.model), prompt, [Completion("Five.")])
-    first = prompt.input_ids.index(tiny.encoder.family.video_token_id)
+    prompt = encoder.prompt(group, tiny.root)
+    [path] = completion_paths(encoder, backbone_of(tiny.model), prompt, [Completion("Five.")])
+    first = prompt.input_ids.index(encoder.family.video_token_id)
     temporal, height, width = path.position_ids.tolist()
     before, after = list(range(first)), list(range(first + 2, len(path.input_ids) - 6))
     assert temporal == [*before, *[first] * 4, *[first + interval] * 4, *after]

@@ -1,4 +1,4 @@
-from tests.report.video_run import RIGHT, SCENE, UNRELATED, WRONG
+from tests.report.video_run import RIGHT, SCENE, SILENT, UNRELATED, WRONG
 from triptych.group import Group
 from triptych.report.oracle import opinion_of, preference
 
@@ -28,7 +28,7 @@ def test_the_oracle_prefers_the_better_answer_or_neither():
     group = _group(scene=SCENE)
     assert preference(RIGHT, WRONG, group) == (True, 0)
     assert preference(WRONG, RIGHT, group) == (True, 1)
-    assert preference(WRONG, UNRELATED, group) == (True, None)
+    assert preference(SILENT, UNRELATED, group) == (True, None)
 
 
 def test_of_clips_that_are_not_the_worlds_the_oracle_says_nothing():

@@ -32,6 +32,7 @@ def test_the_story_of_feedback_rewards_and_training_is_told_in_order(complete, p
         "ppo: 3 steps, score 0.30 → 0.90",
         "Correctness by the oracle (3.12 to 4.38), accuracy in questions (25.0 % to 75.0 %) and answer length",
         "Questions about videos",
+        "Not run yet: no stage has logged anything.",  # the plots of rewards have sections of their own
         "Context of clip 0.",
         "chosen first: A, 60 % sure; rejected first: B, 80 % sure",
         "prefers the rejected ✗ against the judge",

@@ -13,9 +13,10 @@ from tests.world.clip_scenes import by_hand
 
 NUM_CLIPS = 4
 SCENE = by_hand().to_dict()
-RIGHT, WRONG, UNRELATED = "A red star stops.", "A green star stops.", "Nice weather."
-"""Of the twelve facts of the clip the first tells two, the second one, with one wrong claim, and the third none: the
-oracle's qualities are 1/6, 0 and 0."""
+RIGHT, WRONG = "A red star stops.", "A green star stops."
+"""Of the twelve facts of the clip the first tells two, the second one, with one of its two claims wrong."""
+UNRELATED, SILENT = "Nice weather.", "Fine sounds."
+"""Neither claims anything of the clip, so that the oracle sees no difference."""
 HOSTILE = "<script>alert('x')</script>"
 STEPS = 3
 
@@ -87,7 +88,7 @@ def _clips(folder: Path, meta: dict) -> None:
 
 def _feedback(folder: Path, meta: dict) -> None:
     """Write a pair that the oracle agrees with, one it does not, one without difference and a clip that is missing."""
-    texts = [(RIGHT, WRONG), (WRONG, RIGHT), (UNRELATED, WRONG), (RIGHT, f"{HOSTILE} {UNRELATED}")]
+    texts = [(RIGHT, WRONG), (WRONG, RIGHT), (UNRELATED, SILENT), (RIGHT, f"{HOSTILE} {UNRELATED}")]
     rows = [pair_row(number, meta, *texts[number]) for number in range(4)]
     rows[3]["videos"] = ["videos/none"]
     counts = {"judge_first": 2, "order_dependent": 1}

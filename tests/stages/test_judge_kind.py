@@ -54,6 +54,7 @@ def models(monkeypatch):
     """Return a dictionary of the models there are, by the name of their folder."""
     known = {}
     monkeypatch.setattr(task_models, "make_generator", lambda model, *_, **__: known[Path(model).name])
+    monkeypatch.setattr(evaluate, "check_media", list)  # these models look at nothing, and the files are not there
     return known
 
 

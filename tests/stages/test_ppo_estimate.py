@@ -21,7 +21,7 @@ from triptych.stages.ppo_estimate import estimate_ppo, sampling_bytes
 
 NEW_TOKENS = 40
 ARRANGEMENTS = [
-    pytest.param({"lora_r": 4, "critic_lora_r": 2}, id="adapters"),
+    pytest.param({"lora_r": 4, "critic_lora_r": 16}, id="adapters"),
     pytest.param({}, id="whole weights, a head"),
     pytest.param({"algorithm": "rloo", "gradient_checkpointing": True}, id="rloo, recomputed"),
 ]
@@ -44,8 +44,8 @@ def prepare(tiny_folder, tmp_path_factory):
     def make(**settings):
         config = PpoConfig(
             model=str(tiny_folder("llava")), reward_model=str(judge), data=str(root / "pictures.jsonl"), out="unused",
-            prompts_per_step=4, num_samples=3, per_device_train_batch_size=2, gradient_accumulation_steps=2,
-            max_new_tokens=NEW_TOKENS, row_tokens=512, **settings,
+            prompts_per_step=4, per_device_train_batch_size=2, gradient_accumulation_steps=2, row_tokens=512,
+            **{"num_samples": 3, "max_new_tokens": NEW_TOKENS} | settings,
         )  # fmt: skip
         roles, _ = build_actor_critic(
             config, config.model, str(judge), critic=config.algorithm == "ppo", critic_lora_r=config.critic_lora_r
@@ -86,7 +86,7 @@ def test_weights_gradients_and_optimizer_are_exact(prepare, settings):
 
 
 @pytest.mark.parametrize("settings", ARRANGEMENTS)
-def test_an_update_peaks_within_a_half_of_what_is_said(prepare, settings):
+def test_an_update_peaks_within_a_fifth_of_what_is_said(prepare, settings):
     prepared = prepare(**settings)
     roles, memory = prepared.roles.train(), prepared.estimate.memory
     drawn = random_answers(prepared, 2)
@@ -99,20 +99,30 @@ def test_an_update_peaks_within_a_half_of_what_is_said(prepare, settings):
             forward(batch).sum().backward()
         peaks.append(seen.peak)
         roles.zero_grad()
-    assert memory.activations + memory.head + memory.gradients == pytest.approx(max(peaks), rel=0.5)
+    # logits go when their log-softmax is there
+    assert memory.activations + memory.head / 2 + memory.gradients == pytest.approx(max(peaks), rel=0.2)
 
 
-@pytest.mark.parametrize("batch_sequences", [6, 256])
-def test_a_draw_peaks_within_a_half_of_what_is_said(prepare, batch_sequences):
-    prepared = prepare(algorithm="rloo", batch_sequences=batch_sequences)
-    roles, prompts = prepared.roles, prepared.prompts
+@pytest.mark.parametrize(
+    ("batch_sequences", "num_samples", "new_tokens"), [(6, 3, NEW_TOKENS), (256, 3, NEW_TOKENS), (256, 32, 2)]
+)
+def test_a_draw_peaks_within_a_sixth_of_what_is_said(prepare, batch_sequences, num_samples, new_tokens):
+    """Of many short answers the logits are a large part."""
+    sizes = {"num_samples": num_samples, "max_new_tokens": new_tokens}
+    prepared = prepare(algorithm="rloo", batch_sequences=batch_sequences, **sizes)
+    roles, prompts, memory = prepared.roles, prepared.prompts, prepared.estimate.memory
     roles.encoder.stop_ids = set()
     sampler = LocalGenerator(roles.policy, roles.encoder, batch_sequences=batch_sequences)
-    requests = [Request(prompt.group, prepared.config.num_samples) for prompt in prompts]
+    requests = [Request(prompt.group, num_samples) for prompt in prompts]
     with PeakBytes() as seen:
-        drawn = list(sampler.generate(requests, SamplingParams(max_new_tokens=NEW_TOKENS), root=prompts[0].root))
-    assert all(sample.num_tokens == NEW_TOKENS for samples in drawn for sample in samples)
-    assert prepared.estimate.memory.sampling == pytest.approx(seen.peak, rel=0.5)
+        drawn = list(sampler.generate(requests, SamplingParams(max_new_tokens=new_tokens), root=prompts[0].root))
+    assert all(sample.num_tokens == new_tokens for samples in drawn for sample in samples)
+    assert memory.sampling == pytest.approx(seen.peak, rel=1 / 6)
+
+
+def test_the_larger_of_policy_and_critic_decides_for_their_graphs_are_held_one_at_a_time(prepare):
+    small, large = (prepare(lora_r=4, critic_lora_r=rank).estimate.memory.activations for rank in (2, 4))
+    assert prepare(lora_r=2, critic_lora_r=4).estimate.memory.activations == large == small
 
 
 def test_sampling_and_updates_do_not_peak_together(prepare):

@@ -66,10 +66,10 @@ def write_judge(model: Path, folder: Path) -> Path:
     return folder
 
 
-def train(out: Path, model: Path, root: Path, data: str = "pictures", **settings: Any) -> dict[str, Any]:
+def train(out: Path, start: Path, root: Path, data: str = "pictures", **settings: Any) -> dict[str, Any]:
     """Run the stage on the toy problem."""
     config = {
-        "model": str(model),
+        "model": str(start),
         "reward_model": LIKES_E,
         "data": str(root / f"{data}.jsonl"),
         "out": str(out),

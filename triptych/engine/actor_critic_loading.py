@@ -55,11 +55,7 @@ def build_actor_critic(
     Raises:
         TriptychError: a critic on a reward model with other tokens, or what loading finds.
     """
-    options = {
-        "load_in_4bit": config.load_in_4bit,
-        "compute_dtype": config.compute_dtype,
-        "device": None if config.load_in_4bit else loading_device(),  # 4-bit weights stay whole on every rank
-    }
+    options = _options(config)
     start, processor = load_model(model, **options), load_processor(model)
     disable_dropout(start)
     frames = VideoLoader(frame_cache_in(config.frame_cache))  # policy and reward model see the same videos
@@ -83,6 +79,12 @@ def build_actor_critic(
     if world_size() > 1:
         _shard(roles, bf16=config.bf16)
     return roles, processor
+
+
+def _options(config: TrainingConfig) -> dict[str, Any]:
+    """Return how models are loaded: over several ranks by rank 0 alone, unless they are in 4 bits and stay whole."""
+    device = None if config.load_in_4bit else loading_device()
+    return {"load_in_4bit": config.load_in_4bit, "compute_dtype": config.compute_dtype, "device": device}
 
 
 def _shard(roles: ActorCritic, *, bf16: bool) -> None:
