@@ -44,12 +44,13 @@ def _nearest(file: VideoFile, frames: list[tuple[Fraction, np.ndarray]], moment:
     return [picture for time, picture in frames if time <= seconds][-1]
 
 
-@pytest.mark.parametrize("reach", [0, 250])
+@pytest.mark.parametrize(("reach", "threaded"), [(0, False), (250, False), (0, True), (250, True)])
 @pytest.mark.parametrize("name", FILES)
 def test_every_frame_is_the_one_that_a_full_decode_shows(
-    name: str, reach: int, monkeypatch: pytest.MonkeyPatch
+    name: str, reach: int, threaded: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # With a reach of 0 the file is searched for every frame, with 250 it is decoded straight on.
+    monkeypatch.setattr(video_file, "THREADED_PIXELS", 0 if threaded else SIDE * SIDE)
     monkeypatch.setattr(video_file, "KEY_FRAME_DISTANCE", reach)
     frames = decode_all(FILES[name])
     with VideoFile(FILES[name], "it") as file:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from triptych.data import video
+from triptych.engine.encode import Encoder
 from triptych.engine.families import backbone_of
 from triptych.engine.paths import completion_paths, document_path, units_by_media
 from triptych.group import Completion, Group, text_message

@@ -22,13 +22,13 @@ class Scorer:
 
     name = "scorer"
 
-    def __init__(self, likes) -> None:
-        self.likes, self.asked = likes, []
+    def __init__(self, likes, length=lambda text: 4) -> None:
+        self.likes, self.length, self.asked = likes, length, []
 
     def answer_logps(self, groups, *, root):
         for group in groups:
             self.asked.append(prompt_text(group))
-            yield [self.likes(prompt_text(group), item.text) for item in group.completions]
+            yield [(self.likes(prompt_text(group), item.text), self.length(item.text)) for item in group.completions]
 
 
 def _opinions(judge: AnswerJudge, scorer, *comparisons: Comparison):
@@ -44,6 +44,15 @@ def test_the_more_probable_answer_is_better_whichever_stands_first() -> None:
     assert [outcome(both) for both in judged] == ["first", "second"]
     # e^-1 / (e^-1 + e^-3)
     assert all(item.confidence == pytest.approx(1 / (1 + math.exp(-2)), rel=1e-12) for both in judged for item in both)
+
+
+def test_what_is_compared_is_the_mean_over_the_tokens() -> None:
+    likes, lengths = {"short": -4.0, "long": -6.0}, {"short": 2, "long": 6}
+    scorer = Scorer(lambda prompt, text: likes[text], lengths.get)
+    [both] = _opinions(AnswerJudge(), scorer, Comparison(GROUP, "short", "long"))
+    assert outcome(both) == "second"
+    # -4 / 2 and -6 / 6 nats per token, four tokens on the average
+    assert both[0].confidence == pytest.approx(1 / (1 + math.exp(-4)), rel=1e-12)
 
 
 def test_answers_of_like_probability_are_a_tie() -> None:

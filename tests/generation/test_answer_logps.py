@@ -30,7 +30,7 @@ def test_an_answer_is_as_probable_as_its_tokens_and_the_end_of_turn_one_by_one(
     for group, logps in zip(groups, found, strict=True):
         prompt = encoder.processor.apply_chat_template(group.prompt, add_generation_prompt=True)
         images = [Image.open(picture_root / name).convert("RGB") for name in group.images]
-        for text, logp in zip(ANSWERS, logps, strict=True):
+        for text, (logp, num_tokens) in zip(ANSWERS, logps, strict=True):
             tensors = encoder.processor(text=prompt, images=images or None, return_tensors="pt")
             answer = encoder.completion(text)
             ids = torch.cat([tensors["input_ids"], torch.tensor([answer])], 1)
@@ -39,3 +39,4 @@ def test_an_answer_is_as_probable_as_its_tokens_and_the_end_of_turn_one_by_one(
                 steps = model.eval()(**inputs).logits[0].log_softmax(-1)[-len(answer) - 1 : -1]
             expected = steps[torch.arange(len(answer)), answer].sum().item()
             assert logp == pytest.approx(expected, abs=1e-4)
+            assert num_tokens == len(answer)

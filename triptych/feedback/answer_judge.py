@@ -1,10 +1,10 @@
 """A judge that names no letters: of two answers it prefers the one it would more likely have given, knowing more.
 
 The judge is asked the question itself, with a narrative as context and with the criteria of VLM-RLAIF
-(arXiv:2402.03746), and each answer counts for as much as its probability as the whole reply. Nothing is parsed and no
-answer stands first, so there is no habit of place; and a model that is too small to weigh two texts against each other
-can still be its own judge. What it knows beyond the one that answered is the context and the wording of the request.
-Longer answers are not less probable than short ones that leave things out, if the model was trained on complete ones.
+(arXiv:2402.03746), and the answer is better whose tokens it finds more probable on the average. Nothing is parsed and
+no answer stands first, so there is no habit of place; and a model that is too small to weigh two texts against each
+other can still be its own judge. What it knows beyond the one that answered is the context and the wording of the
+request. The mean over the tokens, and not the sum, is compared: a sum is a preference for saying little.
 """
 
 from __future__ import annotations
@@ -28,9 +28,12 @@ ANSWER_PROMPT = "{context}Question: {question}\nGive the most accurate, helpful,
 class AnswerJudge:
     """Compares the probabilities of two answers as replies to the question, told the context.
 
+    The confidence is the logistic function of the difference of the mean log-probabilities of their tokens, times the
+    mean of their lengths: for answers of one length, the share of the better one in the probability of both.
+
     Attributes:
         prompt: with the fields context and question.
-        min_confidence: where the better of the two answers has less of their probability than this, it is a tie.
+        min_confidence: a preference of less confidence than this is a tie.
 
     Raises:
         TriptychError: the prompt lacks a field, or min_confidence is no share from 0.5 to 1.
@@ -60,8 +63,10 @@ class AnswerJudge:
                 f"{generator.name} answers through an engine that does not tell how probable a given answer is; judge "
                 "by text instead."
             )
-        for first, second in answer_logps([self._asking(item) for item in comparisons], root=root):
-            share = 1 / (1 + math.exp(min(second - first, 700.0)))
+        for both in answer_logps([self._asking(item) for item in comparisons], root=root):
+            (first, num_first), (second, num_second) = both
+            margin = (first / num_first - second / num_second) * (num_first + num_second) / 2
+            share = 1 / (1 + math.exp(min(-margin, 700.0)))
             letters: tuple[Letter, Letter] = ("A", "B") if share > 0.5 else ("B", "A")
             confidence = max(share, 1 - share)
             if confidence <= self.min_confidence:

@@ -115,8 +115,9 @@ class LocalGenerator:
                             found[owner] = row
             yield from found
 
-    def answer_logps(self, groups: Sequence[Group], *, root: Path) -> Iterator[list[float]]:
-        """Yield, for each row, the log-probability of each of its completions as the whole answer, in nats.
+    def answer_logps(self, groups: Sequence[Group], *, root: Path) -> Iterator[list[tuple[float, int]]]:
+        """Yield, for each row, the log-probability of each of its completions as the whole answer, in nats, and its
+        number of tokens, that of the end of the turn included.
 
         Raises:
             DataError: kind `too_long`, a prompt with a completion has more tokens than a packed row.
@@ -125,10 +126,10 @@ class LocalGenerator:
             part = groups[start : start + SCORED_TOGETHER]
             wanted = {str(n): (group, root, list(range(len(group.completions)))) for n, group in enumerate(part)}
             with _evaluating(self.model), torch.no_grad():
-                logps = score_completions(self.model, self.encoder, wanted, PREFILL_TOKENS).logps
-            yield from (
-                [logps[str(n), index].item() for index in range(len(group.completions))] for n, group in enumerate(part)
-            )
+                scored = score_completions(self.model, self.encoder, wanted, PREFILL_TOKENS)
+            for n, group in enumerate(part):
+                places = [(str(n), index) for index in range(len(group.completions))]
+                yield [(scored.logps[place].item(), scored.num_targets[place]) for place in places]
 
     def _windows(self, requests: Iterable[Request], params: SamplingParams, root: Path) -> Iterator[Window]:
         """Encode requests until a window is full."""

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from triptych.data.balance import balance_lengths
 from triptych.data.batches import plan_steps
 from triptych.data.files import encode_line, write_bytes_atomic, write_text_atomic
 from triptych.data.frame_cache import frame_cache_in
@@ -83,16 +84,28 @@ def split_pairs(config: Config) -> tuple[list[PairRow], list[PairRow]]:
         TriptychError: all pairs would be held out.
     """
     pairs = read_pairs(config.data, config.root)
-    most = config.max_pairs or None
     if config.eval_data:
         apart = [replace(row, name=f"eval {row.name}") for row in read_pairs(config.eval_data, config.root)]
         refuse_shared(list(_groups(pairs).values()), list(_groups(apart).values()), config.eval_data)
-        return pairs[:most], apart
+        return _chosen_for_training(config, pairs), apart
     if not config.eval_share:
-        return pairs[:most], []
+        return _chosen_for_training(config, pairs), []
     groups = _groups(pairs)
     is_out = dict(zip(groups, hold_out(list(groups.values()), config.eval_share), strict=True))
-    return [row for row in pairs if not is_out[row.name]][:most], [row for row in pairs if is_out[row.name]]
+    kept = [row for row in pairs if not is_out[row.name]]
+    return _chosen_for_training(config, kept), [row for row in pairs if is_out[row.name]]
+
+
+def _chosen_for_training(config: Config, pairs: list[PairRow]) -> list[PairRow]:
+    if config.balance_lengths:
+        pairs = balance_lengths(pairs, _lengths)
+    return pairs[: config.max_pairs or None]
+
+
+def _lengths(row: PairRow) -> tuple[int, int]:
+    """Return the characters of the chosen and the rejected answer."""
+    completions, pair = row.group.completions, row.pair
+    return len(completions[pair.chosen].text), len(completions[pair.rejected].text)
 
 
 def backward_step(

@@ -32,6 +32,9 @@ class RewardConfig(TrainingConfig):
     """Data root of the media paths; where empty, the one `pairs` worked with, or the folder of each file."""
     max_pairs: int = 0
     """Train on the first pairs alone, of those that are not held out; 0 takes all."""
+    balance_lengths: bool = False
+    """Leave out pairs for training until the chosen answer is the longer one as often as the shorter one: a judge's
+    habit of length is what a reward model learns first, and a policy exploits."""
     eval_share: float = 0.1
     """Share of the pictures and videos whose pairs are held out; which ones, their paths decide, not the seed."""
     eval_data: str | list[str] = field(default_factory=list)
