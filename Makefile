@@ -37,6 +37,7 @@ study: $(VENV)/dev.stamp  ## repeat both quickstarts over 5 seeds, then run the 
 	$(BIN)/triptych study quickstart-video --seeds 5 --out runs/study-video
 	$(BIN)/triptych study preference_data --seeds 5 --base runs/study-video --out runs/study-preference_data
 	$(BIN)/triptych study curriculum --seeds 5 --base runs/study-video --out runs/study-curriculum
+	$(BIN)/triptych study video_controls --seeds 5 --base runs/study-video --out runs/study-video_controls
 	$(BIN)/python -m pytest -m slow
 
 clean:  ## remove the virtual environment and what the tools left; runs stay

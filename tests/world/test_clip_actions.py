@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from tests.world.clip_scenes import CONFIG, by_hand, drawn
+from triptych.errors import TriptychError
 from triptych.world.clip_actions import action_classes, action_of, sample_action_clip
 from triptych.world.clip_scene import is_held_out
 from triptych.world.randomness import rng_for
@@ -18,6 +19,23 @@ def test_the_set_is_closed_and_named() -> None:
     assert len(CLASSES) == len(set(CLASSES)) == 31
     assert {"entering from the left", "leaving at the top", "moving up and stopping", "turning red"} < set(CLASSES)
     assert len(action_classes(replace(CONFIG, colours=("red", "blue")))) == 29
+
+
+def test_an_action_that_no_clip_shows_is_refused_by_name() -> None:
+    # within two seconds at most one thing happens, and what enters cannot leave again
+    short = replace(CONFIG, min_seconds=1.0, max_seconds=1.0, num_frames=8, part_frames=8)
+    with pytest.raises(TriptychError, match="passing through from the left"):
+        sample_action_clip(short, "passing through from the left", rng_for("short"))
+
+
+def test_an_action_whose_stories_are_all_for_training_is_drawn_from_them() -> None:
+    few = replace(CONFIG, shapes=("star",), max_objects=1, colours=("red", "blue"), digit_share=0.0)
+    scenes = [
+        sample_action_clip(few, action, rng_for(action))
+        for action in action_classes(few)
+        if "passing each" not in action
+    ]
+    assert {is_held_out(scene) for scene in scenes} == {True, False}
 
 
 @pytest.mark.parametrize("action", CLASSES)

@@ -8,6 +8,7 @@ from itertools import count
 
 import numpy as np
 
+from triptych.errors import TriptychError
 from triptych.world.clip_config import ClipConfig
 from triptych.world.clip_scene import DIRECTIONS_OF, SIDES_OF, TEST_SPLIT, ClipScene, sample_clip
 from triptych.world.describe import where
@@ -26,7 +27,7 @@ _FORMS = {
     ("turn",): "turning {colour}",
 }
 """Name of what a single object does, by its events."""
-_ATTEMPTS = 2_000
+_ATTEMPTS = 600
 _SPLIT_OF: dict[tuple[str, str], str] = {}
 """Where the stories of an action are drawn from, by settings and action: a search that takes long, and always ends the
 same."""
@@ -71,18 +72,38 @@ def sample_action_clip(config: ClipConfig, action: str, rng: np.random.Generator
     """Draw a held-out clip that shows the action, which is one of `action_classes`.
 
     Few shapes and colours leave some actions without a story that is held out; these are drawn from the others.
+
+    Raises:
+        TriptychError: no clip of these settings shows it.
     """
     number = 2 if action in _PASSING.values() else 1
     alone = replace(config, min_objects=number, max_objects=number, min_events=0, max_events=3)
     if action in map(_MOVING.format, _DIRECTIONS):  # before long, what moves comes to the edge
         alone = replace(alone, max_seconds=min(config.max_seconds, config.min_seconds + 1))
-    key = (repr(alone), action)
-    if key not in _SPLIT_OF:
-        found = _search(alone, action, TEST_SPLIT, rng_for("action", action), range(_ATTEMPTS))
-        _SPLIT_OF[key] = "train" if found is None else TEST_SPLIT
-    scene = _search(alone, action, _SPLIT_OF[key], rng, count())
+    scene = _search(alone, action, _split_of(alone, action), rng, count())
     assert scene is not None, "a search without end found nothing"
     return scene
+
+
+def _split_of(config: ClipConfig, action: str) -> str:
+    """Return the split whose stories show the action: that of tests, or else any.
+
+    Raises:
+        TriptychError: no clip of these settings shows it.
+    """
+    key = (repr(config), action)
+    if key not in _SPLIT_OF:
+        splits = (TEST_SPLIT, "train")
+        rng = rng_for("action", action)
+        found = (split for split in splits if _search(config, action, split, rng, range(_ATTEMPTS)) is not None)
+        split = next(found, None)
+        if split is None:
+            raise TriptychError(
+                f"No clip of these settings shows the action {action!r}. Allow longer clips (`max_seconds`), or set "
+                "`test_actions` to 0."
+            )
+        _SPLIT_OF[key] = split
+    return _SPLIT_OF[key]
 
 
 def _search(
