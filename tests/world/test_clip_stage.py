@@ -25,6 +25,7 @@ from triptych.world.clip_stage import Config, run, write_clips
 pytest.importorskip("av")
 
 COUNTS = ClipCounts(
+    pretrain_stills=1,
     pretrain_clips=1,
     pretrain_texts=0,
     train_clips=3,
@@ -85,6 +86,7 @@ def test_a_folder_made_from_other_settings_is_refused_by_name(tmp_path: Path) ->
 
 def test_a_command_and_a_recipe_write_them(tmp_path: Path) -> None:
     counts = {
+        "pretrain_stills": 0,
         "pretrain_clips": 0,
         "pretrain_texts": 0,
         "train_clips": 1,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
 from itertools import count
 
@@ -27,7 +26,7 @@ _FORMS = {
     ("turn",): "turning {colour}",
 }
 """Name of what a single object does, by its events."""
-_ATTEMPTS = 600
+_ATTEMPTS = 2_000
 _SPLIT_OF: dict[tuple[str, str], str] = {}
 """Where the stories of an action are drawn from, by settings and action: a search that takes long, and always ends the
 same."""
@@ -80,9 +79,9 @@ def sample_action_clip(config: ClipConfig, action: str, rng: np.random.Generator
     alone = replace(config, min_objects=number, max_objects=number, min_events=0, max_events=3)
     if action in map(_MOVING.format, _DIRECTIONS):  # before long, what moves comes to the edge
         alone = replace(alone, max_seconds=min(config.max_seconds, config.min_seconds + 1))
-    scene = _search(alone, action, _split_of(alone, action), rng, count())
-    assert scene is not None, "a search without end found nothing"
-    return scene
+    split = _split_of(alone, action)
+    scenes = (sample_clip(alone, split, rng) for _ in count())
+    return next(scene for scene in scenes if action_of(scene) == action)
 
 
 def _split_of(config: ClipConfig, action: str) -> str:
@@ -93,10 +92,8 @@ def _split_of(config: ClipConfig, action: str) -> str:
     """
     key = (repr(config), action)
     if key not in _SPLIT_OF:
-        splits = (TEST_SPLIT, "train")
         rng = rng_for("action", action)
-        found = (split for split in splits if _search(config, action, split, rng, range(_ATTEMPTS)) is not None)
-        split = next(found, None)
+        split = next((split for split in (TEST_SPLIT, "train") if _shows(config, action, split, rng)), None)
         if split is None:
             raise TriptychError(
                 f"No clip of these settings shows the action {action!r}. Allow longer clips (`max_seconds`), or set "
@@ -106,8 +103,5 @@ def _split_of(config: ClipConfig, action: str) -> str:
     return _SPLIT_OF[key]
 
 
-def _search(
-    config: ClipConfig, action: str, split: str, rng: np.random.Generator, attempts: Iterable[int]
-) -> ClipScene | None:
-    scenes = (sample_clip(config, split, rng) for _ in attempts)
-    return next((scene for scene in scenes if action_of(scene) == action), None)
+def _shows(config: ClipConfig, action: str, split: str, rng: np.random.Generator) -> bool:
+    return any(action_of(sample_clip(config, split, rng)) == action for _ in range(_ATTEMPTS))
