@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import resource
 import statistics
 import sys
@@ -39,6 +38,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from benchmarks.side_process import process_serving
 from triptych.engine.encode import Encoder
 from triptych.generation.local import LocalGenerator
 from triptych.generation.protocol import Request, SamplingParams
@@ -222,18 +222,8 @@ def serve(side: str, case: Case, dtype: str, root: Path, pipe: Connection) -> No
 @contextmanager
 def process_of(side: str, case: Case, dtype: str) -> Iterator[Connection]:
     """Start a process that serves one side, and wait until its model stands."""
-    context = multiprocessing.get_context("spawn")
-    with tempfile.TemporaryDirectory() as root:
-        here, there = context.Pipe()
-        process = context.Process(target=serve, args=(side, case, dtype, Path(root), there), daemon=True)
-        process.start()
-        there.close()  # so that a process that dies ends the waiting
-        here.recv()
-        try:
-            yield here
-        finally:
-            process.terminate()
-            process.join()
+    with tempfile.TemporaryDirectory() as root, process_serving(serve, side, case, dtype, Path(root)) as pipe:
+        yield pipe
 
 
 def compare(case: Case, peer_name: str, dtype: str, runs: int) -> dict[str, Any]:

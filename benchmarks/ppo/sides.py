@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import statistics
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from benchmarks.ppo.case import Case, Iteration, write_case
 from benchmarks.ppo.ours import Ours
 from benchmarks.ppo.plain import Plain
 from benchmarks.preference import peak_gb
+from benchmarks.side_process import process_serving
 
 
 def serve(side: str, case: Case, work: Path, batch_sizes: Sequence[int], pipe: Connection) -> None:
@@ -40,28 +39,15 @@ def serve(side: str, case: Case, work: Path, batch_sizes: Sequence[int], pipe: C
     pipe.send((way, peak_gb()))
 
 
-@contextmanager
-def process_of(side: str, case: Case, work: Path, batch_sizes: Sequence[int] = (0,)) -> Iterator[Connection]:
-    """Start a process that serves one side, and wait until its models stand."""
-    context = multiprocessing.get_context("spawn")
-    here, there = context.Pipe()
-    process = context.Process(target=serve, args=(side, case, work, batch_sizes, there), daemon=True)
-    process.start()
-    there.close()  # so that a process that dies ends the waiting
-    here.recv()
-    try:
-        yield here
-    finally:
-        process.terminate()
-        process.join()
-
-
 def run_both(case: Case, peer: str, batch_sizes: Sequence[int]) -> dict[str, Any]:
     """Run both sides in turn and return the figures."""
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
         write_case(case, work)
-        with process_of("ours", case, work) as own, process_of(peer, case, work, batch_sizes) as other:
+        with (
+            process_serving(serve, "ours", case, work, (0,)) as own,
+            process_serving(serve, peer, case, work, batch_sizes) as other,
+        ):
             mine, theirs = [], []
             for number in range(case.iterations):
                 own.send(None)

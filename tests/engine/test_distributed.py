@@ -16,6 +16,7 @@ import triptych.engine.checkpoint as checkpoint_module
 import triptych.stages.mpo as mpo
 import triptych.stages.sft as sft
 from tests.support.ranks import RankDied, run_ranks
+from tests.support.runs import curve
 from triptych.engine import distributed
 from triptych.engine.checkpoint import latest_checkpoint
 from triptych.engine.loop import TrainingLoop
@@ -35,7 +36,6 @@ SETTINGS = {
     "logging_steps": 1,
     "save_steps": 2,
 }
-TIMING = {"tokens_per_second", "mfu"}
 
 
 @pytest.fixture(scope="module")
@@ -78,11 +78,6 @@ def run_mpo(tiny_folder, rows, picture_root, tmp_path):
         return mpo.run(MpoConfig(model=str(tiny_folder(family)), out=str(out), **data, **(SETTINGS | settings)))
 
     return run
-
-
-def curve(folder):
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in line.items() if name not in TIMING} for line in lines]
 
 
 def assert_same_run(folder, expected, tolerance=1e-5):

@@ -8,7 +8,8 @@ from safetensors.torch import load_file
 
 import triptych.engine.loop as loop_module
 from tests.stages import toy_ppo
-from tests.stages.toy_ppo import NUM_PROMPTS, curve, likes_e, samples, weights
+from tests.stages.toy_ppo import NUM_PROMPTS, likes_e, samples
+from tests.support.runs import curve, weights
 from triptych.data.rows import write_groups
 from triptych.engine.actor_critic_loading import build_actor_critic
 from triptych.engine.encode import Encoder

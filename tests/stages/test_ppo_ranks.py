@@ -6,8 +6,9 @@ from safetensors.torch import load_file
 
 import triptych.engine.loop as loop_module
 from tests.stages import toy_ppo
-from tests.stages.toy_ppo import curve, samples, weights
+from tests.stages.toy_ppo import samples
 from tests.support.ranks import RankDied, run_ranks
+from tests.support.runs import curve, weights
 
 SETTINGS = {"max_steps": 2, "num_samples": 2, "num_ppo_epochs": 1, "eps": 1e-3, "learning_rate": 1e-3}
 PAPER = {"lora_r": 4, "critic_lora_r": 2}

@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 
 import triptych.engine.loop as loop_module
 from tests.support.ranks import run_ranks
+from tests.support.runs import curve, weights
 from tests.support.tiny_models import write_picture
 from triptych.config import load_config
 from triptych.data.rows import write_groups
@@ -23,7 +24,6 @@ from triptych.models.reward import RewardModel
 from triptych.models.reward_loading import load_reward_model
 from triptych.stages import reward
 
-TIMING = {"tokens_per_second", "mfu"}
 NUM_PICTURES, NUM_PAIRS = 30, 120
 WORDS = ("a", "red", "green", "yellow", "square", "star", "triangle", "hexagon", "above", "left", "of", "three", "two")
 SHORT = {"max_steps": 4, "per_device_train_batch_size": 4, "gradient_accumulation_steps": 2, "save_steps": 2}
@@ -82,15 +82,6 @@ def learnt(train, tmp_path_factory):
     """A run long enough to learn the toy problem."""
     out = tmp_path_factory.mktemp("learnt") / "run"
     return out, train(out, **LONG)
-
-
-def curve(out):
-    rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in row.items() if key not in TIMING} for row in rows]
-
-
-def weights(out):
-    return load_file(out / "model" / "model.safetensors")
 
 
 def test_a_toy_preference_is_learnt_and_holds_on_pictures_never_seen(learnt):

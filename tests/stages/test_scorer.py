@@ -1,6 +1,5 @@
 """Scorers as a stage: what they learn, that a run can be cut anywhere and in any way, and what is refused."""
 
-import json
 import math
 
 import pytest
@@ -10,6 +9,7 @@ from transformers import AutoModel, AutoProcessor, CLIPModel
 
 import triptych.engine.loop as loop_module
 from tests.support.ranks import run_ranks
+from tests.support.runs import curve, weights
 from tests.support.tiny_scorer import CAPTIONS, SIZES, tiny_clip, write_corners
 from triptych.config import load_config
 from triptych.data.media import load_image
@@ -20,7 +20,6 @@ from triptych.evaluation.text_video import TextVideoScorer
 from triptych.group import Completion, Group, text_message
 from triptych.stages import scorer
 
-TIMING = {"tokens_per_second", "mfu"}
 COPIES = 4
 SHORT = {"max_steps": 4, "per_device_train_batch_size": 12, "save_steps": 2}
 
@@ -60,15 +59,6 @@ def learnt(train, root, tmp_path_factory):
     out = tmp_path_factory.mktemp("learnt") / "run"
     settings = {"max_steps": 150, "per_device_train_batch_size": 32, "optimizer": "muon", "learning_rate": 1e-3}
     return out, train(out, warmup_ratio=0.1, weight_decay=0.0, eval_data=str(root / "test.jsonl"), **settings)
-
-
-def curve(out):
-    rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in row.items() if key not in TIMING} for row in rows]
-
-
-def weights(out):
-    return load_file(out / "model" / "model.safetensors")
 
 
 def test_captions_find_videos_never_seen(learnt):

@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 import triptych.stages.sft as sft
 from tests.stages.growing_rows import BATCH, NUM_ROWS, write_source
 from tests.support.ranks import run_ranks
+from tests.support.runs import curve
 from triptych.engine.loop import TrainingLoop
 from triptych.models.loading import load_model
 from triptych.stages.sft_config import CurriculumPart, SftConfig
@@ -21,7 +22,6 @@ SETTINGS = {
     "logging_steps": 1,
     "save_steps": 2,
 }
-TIMING = {"tokens_per_second", "mfu"}
 FREEZE = ["model.language_model"]
 EASY, HARD = {"name": "easy", "share": 0.5}, {"name": "hard", "learning_rate": 5e-3}
 ADAPTERS = [EASY | {"lora_r": 2}, HARD | {"lora_r": 4}]
@@ -45,11 +45,6 @@ def train(tiny_folder, source):
         return out
 
     return run
-
-
-def curve(folder, *without):
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in row.items() if name not in TIMING.union(without)} for row in lines]
 
 
 def weights(folder):

@@ -1,12 +1,11 @@
 """What holds for every training stage: resume to the same floats, and updates that do not depend on the cut."""
 
-import json
-
 import pytest
 import torch
 from safetensors.torch import load_file
 
 import triptych.engine.loop as loop_module
+from tests.support.runs import curve
 from tests.support.smoke import run_variant
 from triptych.errors import TriptychError
 from triptych.models.loading import load_model
@@ -14,12 +13,6 @@ from triptych.models.loading import load_model
 STAGES = ["pretrain", "sft", "mpo", "dpo", "sft_on_chosen"]
 TR_DPO = {"reference": "live", "sync_ref_model": True, "ref_model_sync_steps": 2}
 VARIANTS = [*((name, {}) for name in STAGES), ("dpo", TR_DPO)]
-TIMING = {"tokens_per_second", "mfu"}
-
-
-def curve(folder):
-    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in row.items() if key not in TIMING} for row in rows]
 
 
 class Killed(Exception):

@@ -7,9 +7,6 @@ import math
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors.torch import load_file
-
 from tests.support.drawn import disturb, random_head
 from tests.support.tiny_models import write_picture
 from triptych.config import load_config
@@ -20,7 +17,6 @@ from triptych.models.reward import RewardModel
 from triptych.stages import ppo
 
 NUM_PROMPTS = 4
-TIMING = {"tokens_per_second", "mfu", "seconds/sampling", "seconds/reading", "seconds/updates"}
 LIKES_E = f"{__name__}:likes_e"
 
 
@@ -86,17 +82,6 @@ def train(out: Path, start: Path, root: Path, data: str = "pictures", **settings
     return ppo.run(load_config(ppo.Config, None, config | settings))
 
 
-def curve(out: Path) -> list[dict[str, Any]]:
-    """Return the lines of metrics, without times."""
-    rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in row.items() if key not in TIMING} for row in rows]
-
-
 def samples(out: Path) -> list[dict[str, Any]]:
     """Return the rows of `samples.jsonl`."""
     return [json.loads(line) for line in (out / ppo.SAMPLES).read_text().splitlines()]
-
-
-def weights(out: Path) -> dict[str, torch.Tensor]:
-    """Return the weights of the policy that was written."""
-    return load_file(out / "model" / "model.safetensors")

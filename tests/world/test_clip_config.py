@@ -40,6 +40,7 @@ def test_settings_that_make_no_sense_are_named(fields: dict[str, object], named:
     [
         ({"test_clips": -1}, "test_clips"),
         ({"train_clips": 5, "train_comparisons": 6}, "train_comparisons"),
+        ({"prompts_per_clip": 1, "prompt_questions_per_clip": 2}, "prompt_questions_per_clip"),
         ({"train_rationales_per_clip": 9}, "train_rationales_per_clip"),
     ],
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import TypeVar
 
@@ -27,6 +27,28 @@ def epoch_order(units: Sequence[Sequence[int]], seed: int, epoch: int) -> list[i
     """
     order = np.random.default_rng([seed, epoch]).permutation(len(units))
     return [row for number in order for row in units[number]]
+
+
+def plan_items(
+    items: Sequence[Item],
+    batch_size: int,
+    *,
+    seed: int,
+    num_steps: int | None = None,
+    epochs: float | None = None,
+    units: Sequence[Sequence[int]] | None = None,
+) -> list[list[Item]]:
+    """Return the items of every step; arguments and errors as those of `plan_steps`."""
+    plan = plan_steps(len(items), batch_size, seed=seed, num_steps=num_steps, epochs=epochs, units=units)
+    return [[items[number] for number in numbers] for numbers in plan]
+
+
+def units_by_name(names: Iterable[str]) -> dict[str, list[int]]:
+    """Return the places of each name, in the order of the first ones."""
+    units: dict[str, list[int]] = {}
+    for number, name in enumerate(names):
+        units.setdefault(name, []).append(number)
+    return units
 
 
 def plan_steps(

@@ -66,6 +66,14 @@ class TrainingConfig(OptimizerSettings):
             raise TriptychError(f"num_train_epochs is {self.num_train_epochs}; it must be positive, or set max_steps.")
 
     @property
+    def extent(self) -> dict[str, float | None]:
+        """How long training goes on, as `plan_steps` takes it: steps, or passes over the data."""
+        return {
+            "num_steps": self.max_steps or None,
+            "epochs": None if self.max_steps else self.num_train_epochs,
+        }
+
+    @property
     def compute_dtype(self) -> str:
         """Name of the precision that matrix products are computed in."""
         return "bfloat16" if self.bf16 else "float32"

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from triptych.errors import TriptychError
 from triptych.feedback.asking import about_media, question_text
-from triptych.feedback.judge import CONTEXT_LINE, Comparison, Letter, Opinion
+from triptych.feedback.judge import CONTEXT_LINE, Comparison, Letter, Opinion, check_judge
 from triptych.generation.protocol import Generator
 from triptych.group import Completion, Group
 
@@ -43,11 +43,7 @@ class AnswerJudge:
     min_confidence: float = 0.5
 
     def __post_init__(self) -> None:
-        missing = [name for name in ("context", "question") if f"{{{name}}}" not in self.prompt]
-        if missing:
-            raise TriptychError(f"The judge's prompt lacks {', '.join(f'{{{name}}}' for name in missing)}.")
-        if not 0.5 <= self.min_confidence < 1:
-            raise TriptychError(f"min_confidence is {self.min_confidence}; it is a probability from 0.5 up to 1.")
+        check_judge(self.prompt, ("context", "question"), self.min_confidence)
 
     def opinions(
         self, comparisons: Sequence[Comparison], generator: Generator, root: Path

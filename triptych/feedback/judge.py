@@ -96,11 +96,7 @@ class Judge:
     min_confidence: float = 0.5
 
     def __post_init__(self) -> None:
-        missing = [name for name in ("context", "question", "first", "second") if f"{{{name}}}" not in self.prompt]
-        if missing:
-            raise TriptychError(f"The judge's prompt lacks {', '.join(f'{{{name}}}' for name in missing)}.")
-        if not 0.5 <= self.min_confidence < 1:
-            raise TriptychError(f"min_confidence is {self.min_confidence}; it is a probability from 0.5 up to 1.")
+        check_judge(self.prompt, ("context", "question", "first", "second"), self.min_confidence)
 
     def opinions(
         self, comparisons: Sequence[Comparison], generator: Generator, root: Path
@@ -184,6 +180,18 @@ class FunctionJudge:
         if found not in (0, 1, None):
             raise TriptychError(f"The judge {self.path!r} returned {found!r}; it must return 0, 1 or None.")
         return found
+
+
+def check_judge(prompt: str, fields: Sequence[str], min_confidence: float) -> None:
+    """Check the settings of a judge.
+
+    Raises:
+        TriptychError: the prompt lacks one of the fields, or min_confidence is no share from 0.5 to 1.
+    """
+    if missing := [name for name in fields if f"{{{name}}}" not in prompt]:
+        raise TriptychError(f"The judge's prompt lacks {', '.join(f'{{{name}}}' for name in missing)}.")
+    if not 0.5 <= min_confidence < 1:
+        raise TriptychError(f"min_confidence is {min_confidence}; it is a probability from 0.5 up to 1.")
 
 
 def outcome(both: Sequence[Opinion]) -> Outcome:

@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 
-from triptych.data.batches import plan_by_tokens, plan_steps
+from triptych.data.batches import plan_by_tokens, plan_items, units_by_name
 from triptych.data.frame_cache import frame_cache_in
 from triptych.engine.distributed import is_main, on_main, own_rows, world_size
 from triptych.engine.encode import Encoder
@@ -216,21 +216,12 @@ def _plan(config: Config, pairs: Sequence[PairRow], lengths: Mapping[str, int]) 
     Args:
         lengths: packed tokens per group name.
     """
-    units: dict[str, list[int]] = {}
-    for number, row in enumerate(pairs):
-        units.setdefault(row.name, []).append(number)
-    num_steps = config.max_steps or None
-    epochs = None if config.max_steps else config.num_train_epochs
+    units = units_by_name(row.name for row in pairs)
     members = list(units.values())
-    if config.tokens_per_step:
-        tokens = [lengths[name] for name in units]
-        plan = plan_by_tokens(
-            members, tokens, config.tokens_per_step, num_steps=num_steps, epochs=epochs, seed=config.seed
-        )
-    else:
-        plan = plan_steps(
-            len(pairs), config.items_per_step, num_steps=num_steps, epochs=epochs, seed=config.seed, units=members
-        )
+    if not config.tokens_per_step:
+        return plan_items(pairs, config.items_per_step, seed=config.seed, **config.extent, units=members)
+    tokens = [lengths[name] for name in units]
+    plan = plan_by_tokens(members, tokens, config.tokens_per_step, seed=config.seed, **config.extent)
     return [[pairs[number] for number in numbers] for numbers in plan]
 
 

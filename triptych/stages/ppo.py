@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from triptych.data.batches import plan_steps, split_micro
+from triptych.data.batches import plan_items, split_micro
 from triptych.data.files import append_jsonl, encode_line, read_jsonl, write_bytes_atomic
 from triptych.data.rows import iter_groups
 from triptych.engine.actor_critic_loading import build_actor_critic
@@ -157,14 +157,7 @@ def sample_rows(experience: Experience, step: int) -> list[dict[str, Any]]:
 
 def _plan(config: Config, prompts: Sequence[Prompt]) -> list[list[Prompt]]:
     """Return the prompts of each step."""
-    plan = plan_steps(
-        len(prompts),
-        config.prompts_per_step,
-        num_steps=config.max_steps or None,
-        epochs=None if config.max_steps else config.num_train_epochs,
-        seed=config.seed,
-    )
-    return [[prompts[number] for number in numbers] for numbers in plan]
+    return plan_items(prompts, config.prompts_per_step, seed=config.seed, **config.extent)
 
 
 def _append(path: Path, rows: list[dict[str, Any]]) -> None:

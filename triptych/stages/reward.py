@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from triptych.data.balance import balance_lengths
-from triptych.data.batches import plan_steps
+from triptych.data.batches import plan_items, units_by_name
 from triptych.data.files import encode_line, write_bytes_atomic, write_text_atomic
 from triptych.data.frame_cache import frame_cache_in
 from triptych.data.held_out import Located, hold_out, refuse_shared
@@ -211,18 +211,8 @@ def _write(
 
 def _plan(config: Config, pairs: Sequence[PairRow]) -> list[list[PairRow]]:
     """Return the pairs of each step; pairs of one prompt stay together, so that it is computed once."""
-    units: dict[str, list[int]] = {}
-    for number, row in enumerate(pairs):
-        units.setdefault(row.name, []).append(number)
-    plan = plan_steps(
-        len(pairs),
-        config.items_per_step,
-        num_steps=config.max_steps or None,
-        epochs=None if config.max_steps else config.num_train_epochs,
-        seed=config.seed,
-        units=list(units.values()),
-    )
-    return [[pairs[number] for number in numbers] for numbers in plan]
+    units = list(units_by_name(row.name for row in pairs).values())
+    return plan_items(pairs, config.items_per_step, seed=config.seed, **config.extent, units=units)
 
 
 def _announce(

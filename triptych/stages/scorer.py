@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from triptych.data.batches import plan_steps
+from triptych.data.batches import plan_items
 from triptych.data.frame_cache import frame_cache_in
 from triptych.data.held_out import Located, refuse_shared
 from triptych.data.rows import read_groups
@@ -167,14 +167,7 @@ def _announce_cut(model: Any, processor: Any, items: Sequence[Captioned]) -> int
 
 def _plan(config: Config, items: Sequence[Captioned]) -> list[list[Captioned]]:
     """Return the captions of each step."""
-    plan = plan_steps(
-        len(items),
-        config.items_per_step,
-        num_steps=config.max_steps or None,
-        epochs=None if config.max_steps else config.num_train_epochs,
-        seed=config.seed,
-    )
-    return [[items[number] for number in numbers] for numbers in plan]
+    return plan_items(items, config.items_per_step, seed=config.seed, **config.extent)
 
 
 def _own_parts(values: Tensor, items: Sequence[Captioned], batches: Sequence[CaptionBatch]) -> Iterator[Tensor]:

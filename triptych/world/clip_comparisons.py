@@ -103,12 +103,10 @@ def wrong_answer(question: ClipQuestion, scene: ClipScene, config: ClipConfig, r
     if question.kind == "count":
         return str(pick(rng, [number for number in range(NUM_LANES + 1) if abs(number - int(answer)) in (1, 2)]))
     nouns = (*(item.noun for item in scene.objects), *config.shapes)
-    for sort in (("yes", "no"), SIDES_OF["x"], SIDES_OF["y"], DIRECTIONS_OF["y"], config.colours, DOING, nouns):
-        if answer in sort:
-            sides = SIDES_OF["x"] + (SIDES_OF["y"] if question.text.find("direction") < 0 else DIRECTIONS_OF["y"])
-            sort = sides if answer in sides else sort
-            return pick(rng, [other for other in dict.fromkeys(sort) if other != answer])
-    raise ValueError(f"{answer!r} answers no question of a known sort")
+    ways = DIRECTIONS_OF["y"] if "direction" in question.text else SIDES_OF["y"]
+    sorts = (("yes", "no"), (*SIDES_OF["x"], *ways), config.colours, DOING, nouns)
+    sort = next(sort for sort in sorts if answer in sort)
+    return pick(rng, [other for other in dict.fromkeys(sort) if other != answer])
 
 
 def draw_comparison(

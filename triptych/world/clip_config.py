@@ -201,6 +201,8 @@ class ClipCounts:
                 raise TriptychError(f"`{item.name}` is {getattr(self, item.name)}; it must not be negative.")
         if self.train_comparisons > self.train_clips:
             raise TriptychError("`train_comparisons` must not exceed `train_clips`: each is made on one of them.")
+        if self.prompt_questions_per_clip > self.prompts_per_clip:
+            raise TriptychError("`prompt_questions_per_clip` must not exceed `prompts_per_clip`: it is a part of them.")
         if self.train_rationales_per_clip > self.train_questions_per_clip:
             raise TriptychError("`train_rationales_per_clip` must not exceed `train_questions_per_clip`.")
 
