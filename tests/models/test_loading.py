@@ -15,6 +15,7 @@ from triptych.group import Group
 from triptych.models.adapters import LoraSettings, add_lora
 from triptych.models.loading import build_mm1, load_model, load_processor
 from triptych.models.mm1 import MM1ForConditionalGeneration, MM1Processor
+from triptych.models.mm1.positions import sincos_positions
 from triptych.models.mm1.tokenizer import train_tokenizer
 
 TOKENIZER = train_tokenizer(TEXTS, 300)
@@ -216,6 +217,16 @@ def test_building_is_a_function_of_configuration_and_seed():
     other, _ = build_mm1(CONFIG, TOKENIZER, seed=2)
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
     assert not torch.equal(first.lm_head.weight, other.lm_head.weight)
+
+
+@pytest.mark.parametrize("vision", ["clip", "siglip", "dinov2"])
+def test_positions_start_from_sines_where_that_is_asked_and_nothing_else_changes(vision):
+    plain, _ = build_mm1(CONFIG | {"vision_config": VISION[vision]}, TOKENIZER)
+    model, _ = build_mm1(CONFIG | {"vision_config": VISION[vision]}, TOKENIZER, position_init="sincos")
+    old = dict(plain.named_parameters())
+    [changed] = [name for name, value in model.named_parameters() if not torch.equal(value, old[name])]
+    assert "position_embedding" in changed
+    assert torch.equal(model.get_parameter(changed)[..., -16:, :].reshape(16, 16), sincos_positions(4, 16))
 
 
 def test_building_takes_a_padded_vocabulary_and_another_image_processor():

@@ -20,6 +20,8 @@ from triptych.world.clip_config import ClipConfig, ClipCounts
         ({"min_events": 3, "max_events": 2}, "max_events"),
         ({"shapes": ("star", "cube", "circle", "square")}, "cube"),
         ({"shapes": ("star", "circle")}, "shapes"),
+        ({"speeds": (0.1, 0.0)}, "speeds"),
+        ({"speeds": ()}, "speeds"),
         ({"colours": ("red",)}, "colours"),
         ({"colours": ("red", "red")}, "twice"),
         ({"digit_share": 1.5}, "digit_share"),

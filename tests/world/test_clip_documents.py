@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from fractions import Fraction
+
+import numpy as np
 
 from tests.world.clip_scenes import CONFIG, by_hand, drawn
 from triptych.data.sampling import moments
 from triptych.world.clip_describe import caption, narrate
-from triptych.world.clip_documents import clip_texts, still, text_about
+from triptych.world.clip_documents import clip_texts, still, text_about, track
 from triptych.world.clip_oracle import judge_clip
-from triptych.world.clip_parts import _Frames
+from triptych.world.clip_parts import _Frames, frames_of
 from triptych.world.randomness import rng_for
+
+STEPS = {"still ": 0, "left ": -1, "up ": -1, "right ": 1, "down ": 1}
 
 
 def test_documents_go_from_a_second_to_the_whole() -> None:
@@ -37,10 +42,32 @@ def test_what_is_told_of_a_stretch_is_right_and_all_there_is() -> None:
 
 def test_a_still_names_what_is_where() -> None:
     # the star, 20 pixels wide, at 0 of 96 in the lane at the top; the 3, 24 wide, at 40 in the lane below it
-    assert still(by_hand(), 0) == "A red star at the top left and a green 3 in the centre."
-    assert still(by_hand(), 39) == "A blue star at the top right and a green 3 in the centre."
+    assert still(by_hand(), 0) == "A red star at the top left (1, 2) and a green 3 in the centre (8, 6)."
+    assert still(by_hand(), 39) == "A blue star at the top right (11, 2) and a green 3 in the centre (8, 6)."
     gone = replace(by_hand(), objects=by_hand().objects[2:])
     assert still(gone, 0) == "Nothing is there."
+
+
+def test_a_track_tells_where_everything_is_in_each_frame_that_is_shown() -> None:
+    shares = []
+    for number, scene in enumerate(drawn(40)):
+        told = track(scene, CONFIG, rng_for(number))
+        shown = moments(told.sampling, frames_of(scene))
+        assert (told.about.start, told.about.stop) in ((0, None), (shown[0], shown[-1] + 1))
+        lines = dict(line.removeprefix("The ").split(": ") for line in told.text.rstrip(".").split(". "))
+        assert list(lines) == [item.noun for item in scene.objects]
+        for item in scene.objects:
+            seen = re.findall(r"away|[a-z ]+ \(\d+, \d+\)", lines[item.noun])
+            assert len(seen) == len(shown)
+            for before, frame, words in zip([None, *shown], shown, seen, strict=False):
+                beside = still(scene, frame)
+                assert (words.strip() == "away") is (f" {item.noun} " not in beside)
+                if "away" not in words:
+                    step, colour, place = re.fullmatch(r" ?(\w+ )?(\w+) (.*)", words).groups()
+                    assert re.search(rf"{colour} {item.noun} [a-z ]+{re.escape(place)}", beside)
+                    assert step is None or np.sign(item.positions[frame] - item.positions[before]) == STEPS[step]
+        shares.append(told.sampling.num_parts > 1)
+    assert 8 <= sum(shares) <= 32
 
 
 def test_a_clip_of_one_part_has_no_text_of_a_part() -> None:

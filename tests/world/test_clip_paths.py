@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.world.clip_scenes import CONFIG
-from triptych.world.clip_paths import SPEEDS, draw_path
+from triptych.world.clip_paths import draw_path
 from triptych.world.randomness import rng_for
 
 PATHS = [path for seed in range(300) if (path := draw_path(20, 40, 1, CONFIG, rng_for("path", seed)))]
@@ -42,4 +42,4 @@ def test_kinds_of_ends_and_paces_occur() -> None:
     kinds = {tuple(kind for _, kind, _ in path.events) for path in PATHS}
     assert {(), ("enter",), ("stop",), ("leave",), ("enter", "leave"), ("bounce", "stop"), ("enter", "bounce")} <= kinds
     paces = {max(np.abs(np.diff(path.positions))) for path in PATHS}
-    assert paces == {0, *(round(speed * 24) for speed in SPEEDS)}
+    assert paces == {0, *(round(speed * 24) for speed in CONFIG.speeds)}

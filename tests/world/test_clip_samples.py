@@ -23,6 +23,7 @@ COUNTS = ClipCounts(
     pretrain_texts=3,
     train_clips=12,
     train_comparisons=8,
+    train_preferences_per_clip=2,
     prompt_clips=6,
     prompt_questions_per_clip=1,
     test_clips=8,
@@ -51,13 +52,16 @@ def test_the_counts_are_kept() -> None:
         "pretrain_stills": 5,
         "pretrain_clips": 20,
         "pretrain_text": 3,
-        "train_narratives": 24,  # of the whole clip and of one of its parts
+        "pretrain_tracks": 4,
+        "train_narratives": 12,
+        "train_parts": 12,
         "train_questions": 48,
         "train_rationales": 12,
         "train_open": 12,
         "train_captions": 12,
         "train_comparisons": 16,
         "train_judgements": 12,
+        "train_preferences": 24,
         "train_prompts": 12,
         "test_questions": 32,
         "test_generic": 16,
@@ -84,8 +88,8 @@ def test_rows_are_valid_groups_with_unique_ids_and_their_own_video() -> None:
 
 def test_demonstrations_are_in_training_only() -> None:
     for name, groups in ROWS.items():
-        is_demonstration = name.startswith("train_") and name != "train_prompts"
-        assert all(len(group.completions) == is_demonstration for group in groups)
+        number = 2 if name == "train_preferences" else int(name.startswith("train_") and name != "train_prompts")
+        assert all(len(group.completions) == number for group in groups)
     assert all(group.completions[0].text == group.answer for group in ROWS["train_questions"])
     for group in ROWS["train_rationales"]:
         assert group.completions[0].text.endswith(f"\nFinal Answer: {group.answer}")
@@ -144,16 +148,25 @@ def test_narratives_have_the_habits_asked_for(noise: float, share: float) -> Non
         replace(CONFIG, narrative_noise=noise, part_noise=noise),
         replace(COUNTS, pretrain_stills=0, pretrain_clips=0, prompt_clips=0, test_clips=0, test_actions=0),
     )
-    scores = [score_clip(group.completions[0].text, group) for group in rows["train_narratives"]]
+    scores = [score_clip(group.completions[0].text, group) for group in rows["train_narratives"] + rows["train_parts"]]
     wrong = [score["num_wrong"] for score in scores]
     assert sum(wrong) / len(wrong) >= share and max(wrong) == round(noise)
     assert all(score["coverage"] == 1.0 for score in scores)
 
 
+def test_the_chosen_answer_of_a_pair_is_the_better_one_by_the_oracle_and_no_context_is_given() -> None:
+    for group in ROWS["train_preferences"]:
+        [pair] = group.pairs
+        chosen, rejected = (group.completions[index].text for index in (pair.chosen, pair.rejected))
+        assert "Context:" not in group.prompt[0]["content"][1]["text"]
+        if group.prompt[0]["content"][1]["text"].endswith("Answer briefly."):
+            assert chosen != rejected
+        else:
+            assert score_clip(chosen, group)["quality"] > score_clip(rejected, group)["quality"]
+
+
 def test_a_narrative_of_a_part_shows_that_part() -> None:
-    parts = [group for group in ROWS["train_narratives"] if group.id.endswith("/part")]
-    assert parts
-    for group in parts:
+    for group in ROWS["train_parts"]:
         scene, about = ClipScene.from_dict(group.meta["scene"]), group.meta["about"]
         sampling = clips_of(group)[0].sampling
         start, stop = about.get("start", 0), about.get("stop", scene.num_frames)
@@ -163,7 +176,7 @@ def test_a_narrative_of_a_part_shows_that_part() -> None:
 
 
 def test_a_row_records_how_many_frames_it_shows() -> None:
-    rows, _ = _build(replace(CONFIG, num_frames=12), ClipCounts(0, 0, 0, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0))
+    rows, _ = _build(replace(CONFIG, num_frames=12), ClipCounts(0, 0, 0, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0))
     assert all(clips_of(group)[0].sampling.num_frames == 12 for groups in rows.values() for group in groups)
 
 

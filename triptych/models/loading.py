@@ -34,6 +34,7 @@ from triptych.errors import TriptychError
 from triptych.models.four_bit import keep_one_numerics, quantization_config
 from triptych.models.lean import keep_less
 from triptych.models.mm1 import MM1Config, MM1ForConditionalGeneration, MM1Processor
+from triptych.models.mm1.positions import init_positions
 from triptych.models.onednn import use_fast_products
 from triptych.models.processors_without_video import load_image_text_processor
 from triptych.models.reward import RewardModelConfig
@@ -169,6 +170,7 @@ def build_mm1(
     seed: int = 0,
     image_processor: BaseImageProcessor | None = None,
     sub_images_per_side: int = 1,
+    position_init: str = "random",
 ) -> tuple[MM1ForConditionalGeneration, MM1Processor]:
     """Build an MM1 with random weights, which are a function of the configuration and the seed alone.
 
@@ -180,6 +182,8 @@ def build_mm1(
         seed: for the weights; the state of torch's own generator is left as it was.
         image_processor: by default CLIP's, resizing straight to the square the encoder takes.
         sub_images_per_side: see `MM1Processor`.
+        position_init: "sincos" starts the position embeddings of the encoder from `sincos_positions`; "random" leaves
+            them as they are drawn.
     Raises:
         TriptychError: an unknown key, a vocabulary smaller than the tokenizer's, or parts that do not fit together.
     """
@@ -210,6 +214,8 @@ def build_mm1(
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(seed)
         model = MM1ForConditionalGeneration(mm1_config).to(_device())
+    if position_init == "sincos":
+        init_positions(model.model.vision_tower, mm1_config.vision_grid_size, mm1_config.vision_config.hidden_size)
     use_fast_products(model)
     keep_less(model)
     return model, processor

@@ -39,6 +39,9 @@ class PretrainConfig(TrainingConfig):
     """Folder of a model to continue from, instead of a new one."""
     vocab_size: int = 512
     """Size of the tokenizer trained on the sources when a new model is built."""
+    position_init: Literal["random", "sincos"] = "random"
+    """How the position embeddings of a new model's vision encoder start: as its library draws them, or as sines and
+    cosines of row and column at the scale of patches. Pooled tokens, such as those of videos, need the latter."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -75,4 +75,5 @@ def _model(config: Config, mixture: Mixture) -> tuple[Any, Any]:
     if config.init:
         return load_start_model(config.init, config), load_processor(config.init)
     texts = [prompt_text(group).replace("<image>", "") for group in mixture.distinct_groups()]
-    return build_mm1(config.model, train_tokenizer(texts, config.vocab_size), seed=config.seed)
+    tokenizer = train_tokenizer(texts, config.vocab_size)
+    return build_mm1(config.model, tokenizer, seed=config.seed, position_init=config.position_init)

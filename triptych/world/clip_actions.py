@@ -26,7 +26,8 @@ _FORMS = {
     ("turn",): "turning {colour}",
 }
 """Name of what a single object does, by its events."""
-_ATTEMPTS = 2_000
+_ATTEMPTS = {TEST_SPLIT: 2_000, "train": 50_000}
+"""Clips drawn of each split in search of an action, in this order; one in some thousands shows the rarest."""
 _SPLIT_OF: dict[tuple[str, str], str] = {}
 """Where the stories of an action are drawn from, by settings and action: a search that takes long, and always ends the
 same."""
@@ -93,7 +94,7 @@ def _split_of(config: ClipConfig, action: str) -> str:
     key = (repr(config), action)
     if key not in _SPLIT_OF:
         rng = rng_for("action", action)
-        split = next((split for split in (TEST_SPLIT, "train") if _shows(config, action, split, rng)), None)
+        split = next((split for split in _ATTEMPTS if _shows(config, action, split, rng)), None)
         if split is None:
             raise TriptychError(
                 f"No clip of these settings shows the action {action!r}. Allow longer clips (`max_seconds`), or set "
@@ -104,4 +105,4 @@ def _split_of(config: ClipConfig, action: str) -> str:
 
 
 def _shows(config: ClipConfig, action: str, split: str, rng: np.random.Generator) -> bool:
-    return any(action_of(sample_clip(config, split, rng)) == action for _ in range(_ATTEMPTS))
+    return any(action_of(sample_clip(config, split, rng)) == action for _ in range(_ATTEMPTS[split]))

@@ -42,6 +42,8 @@ class ClipConfig:
     """Most events of a clip. No two come closer than a quarter of a second, so that their order is clear."""
     shapes: tuple[str, ...] = tuple(SIDES)
     colours: tuple[str, ...] = ("red", "green", "blue", "yellow")
+    speeds: tuple[float, ...] = (1 / 8, 1 / 6, 1 / 5)
+    """How far objects move from frame to frame, in lanes: 3, 4 and 5 pixels on the default canvas."""
     digit_share: float = 0.2
     """Probability that an object is a handwritten digit rather than a shape. No two objects of a clip are of one
     kind, so that `the star` says which one is meant."""
@@ -83,6 +85,8 @@ class ClipConfig:
         _check_names("question_weights", tuple(self.question_weights), CLIP_QUESTION_KINDS)
         if min(self.question_weights.values(), default=0) < 0 or sum(self.question_weights.values()) <= 0:
             raise TriptychError("`question_weights` must not be negative and at least one must be positive.")
+        if not self.speeds or not all(0 < speed <= 1 for speed in self.speeds):
+            raise TriptychError(f"`speeds` are {list(self.speeds)}; give at least one, each above 0 and at most 1.")
         if len(self.colours) < 2:
             raise TriptychError("Give at least two `colours`: objects change theirs.")
         if len(self.shapes) < self.max_objects:
@@ -184,6 +188,8 @@ class ClipCounts:
     """Clips on which two answers are compared, in both orders: no more than `train_clips`, on the first ones."""
     train_judgements_per_clip: int = 1
     """Questions as a judge is asked them who compares answers by their probability, answered without habits."""
+    train_preferences_per_clip: int = 0
+    """Questions with a better and a worse answer as a pair, for a reward model to start from; without context."""
     prompt_clips: int = 1_500
     """Clips with open questions and no answers, for preference data."""
     prompts_per_clip: int = 2

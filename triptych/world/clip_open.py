@@ -16,7 +16,9 @@ from triptych.world.randomness import pick
 
 OPEN_KINDS = ("describe", "object", "after", "before")
 NARRATIVE_PROMPT = "Describe the video in detail."
-"""Asks for the narrative of a clip, or of a part of one."""
+"""Asks for the narrative of a clip."""
+PART_PROMPT = "Describe this part of the video in detail."
+"""Asks for the narrative of a part of a clip: in words of its own, so that the habits of the other stay with it."""
 CAPTION_PROMPT = "Sum up the video in one sentence."
 ACTION_PROMPT = "What action does the video show? Answer briefly."
 _WORDINGS = {

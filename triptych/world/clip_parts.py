@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 
-from triptych.data.sampling import FrameSampling, fewest_parts, moments, part_bounds
+from triptych.data.sampling import FrameSampling, Timeline, fewest_parts, moments, part_bounds
 from triptych.world.clip_config import ClipConfig
 from triptych.world.clip_facts import About
 from triptych.world.clip_scene import ClipScene
@@ -23,6 +23,11 @@ class _Frames:
         return min(high - low + 1, limit)
 
 
+def frames_of(scene: ClipScene) -> Timeline:
+    """Return the frames of a clip as a timeline."""
+    return _Frames(scene.num_frames - 1)
+
+
 def part_abouts(scene: ClipScene, config: ClipConfig) -> list[About]:
     """Return the parts of a clip, as many as its frames need to have `part_frames` at most: 3 for 50 and 20.
 
@@ -31,7 +36,7 @@ def part_abouts(scene: ClipScene, config: ClipConfig) -> list[About]:
     parts = fewest_parts(config.frames_of_parts, config.part_frames)
     if parts == 1:
         return [About()]
-    shown = moments(FrameSampling(num_frames=config.frames_of_parts), _Frames(scene.num_frames - 1))
+    shown = moments(FrameSampling(num_frames=config.frames_of_parts), frames_of(scene))
     return [About(start=shown[start], stop=shown[stop - 1] + 1) for start, stop in part_bounds(len(shown), parts)]
 
 

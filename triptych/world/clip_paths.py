@@ -13,8 +13,6 @@ import numpy as np
 from triptych.world.clip_config import ClipConfig
 from triptych.world.randomness import pick, pick_weighted
 
-SPEEDS = (1 / 8, 1 / 6, 1 / 5)
-"""Lanes per frame: 3, 4 and 5 pixels on the default canvas."""
 _REST_SHARE = 0.15
 """Share of objects that rest, times the number of objects: the more there are, the fewer can move and be followed."""
 _FATES = {"stop": 0.4, "leave": 0.35, "go_on": 0.25}
@@ -44,7 +42,7 @@ def draw_path(
         return Path((int(rng.random() * (free + 1)),) * num_frames, (), _TURN_SHARE[start])
     for _ in range(_ATTEMPTS):
         begin = 0 if start == "move" else int(rng.integers(config.gap_frames, max(num_frames // 2, 3)))
-        step = max(1, round(pick(rng, SPEEDS) * config.lane_pixels)) * pick(rng, (-1, 1))
+        step = max(1, round(pick(rng, config.speeds) * config.lane_pixels)) * pick(rng, (-1, 1))
         at = int(rng.random() * (free + 1))
         if start == "enter":
             at = -size if step > 0 else config.canvas_pixels

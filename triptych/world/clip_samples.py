@@ -1,10 +1,10 @@
 """The sections of a folder of clips: what the sample of each index holds, as rows and videos.
 
 pretrain_stills  documents: a picture and what is where
-pretrain_clips documents: a clip and what happens in it
+pretrain_clips documents: a clip and what happens in it; where everything is in each frame (`pretrain_tracks`)
 pretrain_text  documents without a clip: questions, answers and comparisons
-train_clips    questions with answers, some with rationales; narratives, of the whole and of its parts; answers to
-               open questions; captions; comparisons of two answers
+train_clips    questions with answers, some with rationales; narratives, of the whole and of one of its parts; answers
+               to open questions; captions; comparisons of two answers; questions as a judge is asked them; pairs
 train_prompts  questions without answers, for preference data
 test_clips     held-out clips: questions with answers; descriptions and other open questions (`generic`); what
                comes before and after (`temporal`); two wordings of one question (`consistency`); captions; questions
@@ -14,24 +14,25 @@ test_actions   held-out clips that show one action
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from triptych.data.sampling import FrameSampling, policy_record
-from triptych.group import Completion, Group, text_message
+from triptych.group import Completion, Group, Pair, text_message
 from triptych.world.clip_actions import action_classes, sample_action_clip
 from triptych.world.clip_comparisons import draw_any_comparison, draw_judgement
 from triptych.world.clip_config import ClipConfig, ClipCounts
 from triptych.world.clip_describe import caption, tell, with_made_up_event
-from triptych.world.clip_documents import clip_texts, still, text_about
+from triptych.world.clip_documents import clip_texts, still, text_about, track
 from triptych.world.clip_facts import WHOLE, About, facts_of
 from triptych.world.clip_habits import by_habit
 from triptych.world.clip_open import (
     ACTION_PROMPT,
     CAPTION_PROMPT,
     NARRATIVE_PROMPT,
+    PART_PROMPT,
     OpenQuestion,
     draw_open_questions,
     open_questions,
@@ -98,11 +99,21 @@ class ClipKey(SampleKey):
 
 def clip_sections(counts: ClipCounts) -> list[Section]:
     """Return the sections of a folder with these counts, in the order in which they are written."""
-    train = ("questions", "rationales", "narratives", "open", "captions", "comparisons", "judgements")
+    train = (
+        "questions",
+        "rationales",
+        "narratives",
+        "parts",
+        "open",
+        "captions",
+        "comparisons",
+        "judgements",
+        "preferences",
+    )
     test = ("questions", "generic", "temporal", "consistency", "retrieval", "prompts")
     return [
         Section("pretrain_stills", counts.pretrain_stills, _stills, ("pretrain_stills",)),
-        Section("pretrain_clips", counts.pretrain_clips, _documents, ("pretrain_clips",)),
+        Section("pretrain_clips", counts.pretrain_clips, _documents, ("pretrain_clips", "pretrain_tracks")),
         Section("pretrain_text", counts.pretrain_texts, _text, ("pretrain_text",)),
         Section("train_clips", counts.train_clips, _train, tuple(f"train_{name}" for name in train)),
         Section("train_prompts", counts.prompt_clips, _prompts, ("train_prompts",)),
@@ -128,8 +139,12 @@ def _documents(key: ClipKey) -> ClipSample:
     scene, rows = _scene(key), []
     for number, told in enumerate(clip_texts(scene, key.config, key.rng("documents"))):
         row = key.row(str(number), scene, told.text, "document", about=told.about, sampling=told.sampling)
-        row.prompt = [{"role": "document", "content": row.prompt[0]["content"]}]
         rows.append(("pretrain_clips", row))
+    told = track(scene, key.config, key.rng("track"))
+    row = key.row("track", scene, told.text, "track", about=told.about, sampling=told.sampling)
+    rows.append(("pretrain_tracks", row))
+    for _, row in rows:
+        row.prompt = [{"role": "document", "content": row.prompt[0]["content"]}]
     return _with_clip(key, scene, rows)
 
 
@@ -141,7 +156,7 @@ def _text(key: ClipKey) -> ClipSample:
 def _train(key: ClipKey) -> ClipSample:
     scene = _scene(key)
     rows = _question_rows(key, scene, "train", key.counts.train_questions_per_clip)
-    rows += [("train_narratives", group) for group in _narratives(key, scene)]
+    rows += _narratives(key, scene)
     imagined = by_habit(scene, key.config, key.config.answer_noise, key.rng("habit-open"))
     [question] = draw_open_questions(imagined, 1, key.rng("open"))
     rows.append(("train_open", _open_row(key, scene, question, "open", completion=question.answer)))
@@ -149,6 +164,7 @@ def _train(key: ClipKey) -> ClipSample:
     if key.index < key.counts.train_comparisons:
         rows += [("train_comparisons", group) for group in _comparisons(key, scene)]
     rows += [("train_judgements", group) for group in _judgements(key, scene)]
+    rows += [("train_preferences", group) for group in _preferences(key, scene)]
     return _with_clip(key, scene, rows)
 
 
@@ -224,25 +240,18 @@ def _question_row(
     return key.row(name, scene, text, question.kind, answer=question.answer, completion=completion)
 
 
-def _narratives(key: ClipKey, scene: ClipScene) -> list[Group]:
+def _narratives(key: ClipKey, scene: ClipScene) -> list[tuple[str, Group]]:
     """Return the narrative of the whole clip and, where it is cut into parts, that of one of them; both with habits."""
     rng, parts = key.rng("narratives"), part_abouts(scene, key.config)
-    told = [("narrative", WHOLE, part_sampling(key.config))]
+    text = _told_by_habit(key, scene, WHOLE, rng)
+    rows = [("train_narratives", key.row("narrative", scene, NARRATIVE_PROMPT, "describe", completion=text))]
     if len(parts) > 1:
         part = int(rng.integers(len(parts)))
-        told.append(("part", parts[part], part_sampling(key.config, len(parts), part)))
-    return [
-        key.row(
-            name,
-            scene,
-            NARRATIVE_PROMPT,
-            "describe",
-            completion=_told_by_habit(key, scene, about, rng),
-            about=about,
-            sampling=sampling,
-        )
-        for name, about, sampling in told
-    ]
+        about, sampling = parts[part], part_sampling(key.config, len(parts), part)
+        text = _told_by_habit(key, scene, about, rng)
+        row = key.row("part", scene, PART_PROMPT, "describe", completion=text, about=about, sampling=sampling)
+        rows.append(("train_parts", row))
+    return rows
 
 
 def _told_by_habit(key: ClipKey, scene: ClipScene, about: About, rng: np.random.Generator) -> str:
@@ -274,6 +283,19 @@ def _judgements(key: ClipKey, scene: ClipScene) -> list[Group]:
     for number in range(key.counts.train_judgements_per_clip):
         asked, answer, about = draw_judgement(scene, key.config, rng)
         rows.append(key.row(f"judgement{number}", scene, asked, "judgement", completion=answer, about=about))
+    return rows
+
+
+def _preferences(key: ClipKey, scene: ClipScene) -> list[Group]:
+    """Return comparisons as pairs: what the demonstrations of a judge know, for a reward model."""
+    rng, rows = key.rng("preferences"), []
+    config = replace(key.config, context_share=0.0)
+    for number in range(key.counts.train_preferences_per_clip):
+        comparison, about = draw_any_comparison(scene, config, rng)
+        row = key.row(f"preference{number}", scene, comparison.question, "preference", about=about)
+        row.completions = [Completion(text, source="world") for text in (comparison.better, comparison.worse)]
+        row.pairs = [Pair(chosen=0, rejected=1, source="world")]
+        rows.append(row)
     return rows
 
 

@@ -10,15 +10,13 @@ from triptych.world.clip_config import NUM_LANES, ClipConfig
 from triptych.world.clip_scene import ClipScene, draw_nouns, draw_object
 from triptych.world.randomness import pick
 
-_MOST = 3
-
 
 def draw_still(config: ClipConfig, split: str, rng: np.random.Generator) -> ClipScene:
-    """Draw a scene of one frame, with one to three objects, all of them wholly on the canvas.
+    """Draw a scene of one frame, with up to `max_objects` objects, all of them wholly on the canvas.
 
     Single objects are where shapes are learnt: with more from the start, a model learns colours and places alone.
     """
-    axis, number = pick(rng, ("x", "y")), int(rng.integers(1, min(_MOST, len(config.shapes)) + 1))
+    axis, number = pick(rng, ("x", "y")), int(rng.integers(1, config.max_objects + 1))
     lanes = sorted(rng.permutation(NUM_LANES)[:number].tolist())
     objects = []
     for lane, noun in zip(lanes, draw_nouns(config, number, rng), strict=True):
