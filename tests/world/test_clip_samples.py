@@ -155,14 +155,17 @@ def test_narratives_have_the_habits_asked_for(noise: float, share: float) -> Non
 
 
 def test_the_chosen_answer_of_a_pair_is_the_better_one_by_the_oracle_and_no_context_is_given() -> None:
-    for group in ROWS["train_preferences"]:
+    wordy = 0
+    for group in _build(replace(CONFIG, closed_share=0.5))[0]["train_preferences"]:
         [pair] = group.pairs
         chosen, rejected = (group.completions[index].text for index in (pair.chosen, pair.rejected))
         assert "Context:" not in group.prompt[0]["content"][1]["text"]
         if group.prompt[0]["content"][1]["text"].endswith("Answer briefly."):
             assert chosen != rejected
+            wordy += len(rejected) > 40
         else:
             assert score_clip(chosen, group)["quality"] > score_clip(rejected, group)["quality"]
+    assert wordy
 
 
 def test_a_narrative_of_a_part_shows_that_part() -> None:

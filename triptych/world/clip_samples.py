@@ -24,7 +24,7 @@ from triptych.group import Completion, Group, Pair, text_message
 from triptych.world.clip_actions import action_classes, sample_action_clip
 from triptych.world.clip_comparisons import draw_any_comparison, draw_judgement
 from triptych.world.clip_config import ClipConfig, ClipCounts
-from triptych.world.clip_describe import caption, tell, with_made_up_event
+from triptych.world.clip_describe import caption, narrate, tell, with_made_up_event
 from triptych.world.clip_documents import clip_texts, still, text_about, track
 from triptych.world.clip_facts import WHOLE, About, facts_of
 from triptych.world.clip_habits import by_habit
@@ -43,8 +43,12 @@ from triptych.world.clip_questions import ClipQuestion, draw_clip_questions
 from triptych.world.clip_render import render_clip
 from triptych.world.clip_scene import ClipScene, sample_clip
 from triptych.world.clip_stills import draw_still
+from triptych.world.questions import DIRECT_SUFFIX
 from triptych.world.randomness import SampleKey, pick
 from triptych.world.samples import Section
+
+_WORDY_SHARE = 0.3
+"""Share of the short answers that are compared with the whole story instead of a wrong word."""
 
 
 @dataclass(slots=True)
@@ -287,13 +291,19 @@ def _judgements(key: ClipKey, scene: ClipScene) -> list[Group]:
 
 
 def _preferences(key: ClipKey, scene: ClipScene) -> list[Group]:
-    """Return comparisons as pairs: what the demonstrations of a judge know, for a reward model."""
+    """Return comparisons as pairs: what the demonstrations of a judge know, for a reward model.
+
+    Some answers are worse for telling the whole story to who asks for a word: a reward model that has never seen this
+    takes it for the best there is.
+    """
     rng, rows = key.rng("preferences"), []
     config = replace(key.config, context_share=0.0)
     for number in range(key.counts.train_preferences_per_clip):
         comparison, about = draw_any_comparison(scene, config, rng)
+        is_brief = comparison.question.endswith(DIRECT_SUFFIX)
+        worse = narrate(scene) if is_brief and rng.random() < _WORDY_SHARE else comparison.worse
         row = key.row(f"preference{number}", scene, comparison.question, "preference", about=about)
-        row.completions = [Completion(text, source="world") for text in (comparison.better, comparison.worse)]
+        row.completions = [Completion(text, source="world") for text in (comparison.better, worse)]
         row.pairs = [Pair(chosen=0, rejected=1, source="world")]
         rows.append(row)
     return rows
