@@ -91,15 +91,7 @@ class ClipConfig:
             raise TriptychError("Give at least two `colours`: objects change theirs.")
         if len(self.shapes) < self.max_objects:
             raise TriptychError(f"{self.max_objects} objects of different kinds need as many `shapes`.")
-        for name in (
-            "digit_share",
-            "narrative_noise",
-            "part_noise",
-            "answer_noise",
-            "context_share",
-            "context_errors",
-            "closed_share",
-        ):
+        for name in _SHARES:
             if not 0 <= getattr(self, name) <= 1:
                 raise TriptychError(f"`{name}` is {getattr(self, name)}; it is a probability, from 0 to 1.")
 
